@@ -1,0 +1,196 @@
+"""The patch-mixing MLP of the coursework report, class by class in the order in which data flows through it.
+
+It follows MLP-Mixer (Tolstikhin et al. 2021, arXiv:2105.01601) without what makes deep Mixers train: no skip
+connections, no layer normalisation, no repeated blocks. After MLP 1 the second axis no longer holds the patches
+but mixtures of them, called tokens here.
+
+Sizes in comments: B batch, P patches, K side of a patch in pixels, D stem features, H hidden units, T tokens.
+The report's own sizes are P = 4, K = 14, D = 256, T = 64.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+INITIALIZERS = {
+    "normal_": nn.init.normal_,
+    "xavier_normal_": nn.init.xavier_normal_,
+    "kaiming_normal_": nn.init.kaiming_normal_,
+}
+
+
+def get_possible_patches(num_pixels):
+    """List the ways to cut a square image into equal square patches, largest patches first.
+
+    The whole image as one single patch is left out: it leaves nothing to mix.
+
+    Args:
+        num_pixels: pixels of the square image, 784 for 28×28.
+
+    Returns:
+        A list of (num_patches, patch_dims) pairs, patch_dims being the side of a patch in pixels.
+
+    Raises:
+        ValueError: num_pixels is not the square of a whole number.
+    """
+    image_dims = math.isqrt(num_pixels) if num_pixels > 0 else 0
+    if image_dims == 0 or image_dims**2 != num_pixels:
+        raise ValueError(f"num_pixels is {num_pixels}: expected the square of a whole number, as 784 = 28 · 28")
+    return [
+        ((image_dims // patch_dims) ** 2, patch_dims)
+        for patch_dims in range(image_dims - 1, 0, -1)
+        if image_dims % patch_dims == 0
+    ]
+
+
+def init_weights(module, initializer="kaiming_normal_"):
+    """Initialise a linear layer: weights from the initialiser, biases zero. For use as `net.apply(init_weights)`.
+
+    Args:
+        module: any module; only `nn.Linear` is changed.
+        initializer: "normal_" for N(0, 1), "xavier_normal_" (Glorot and Bengio 2010) or
+            "kaiming_normal_" (He et al. 2015), as named in `torch.nn.init`.
+
+    Raises:
+        ValueError: the initialiser is none of the report's.
+    """
+    if initializer not in INITIALIZERS:
+        raise ValueError(f"unknown initializer {initializer!r}: choose one of {', '.join(INITIALIZERS)}")
+    if isinstance(module, nn.Linear):
+        INITIALIZERS[initializer](module.weight)
+        nn.init.zeros_(module.bias)
+
+
+class Transpose(nn.Module):
+    """Swap the last two axes.
+
+    Shape:
+        (B, rows, columns) -> (B, columns, rows)
+    """
+
+    def forward(self, X):
+        return X.transpose(-2, -1)
+
+
+class Stem(nn.Module):
+    """Cut every image into patches and turn each patch into a feature vector, by one linear layer for all patches.
+
+    Shape:
+        (B, 1, image_dims, image_dims) -> (B, P, D)
+
+    Raises:
+        ValueError: the patches don't tile the image, or an image has another size.
+    """
+
+    def __init__(self, image_dims, num_patches, patch_dims, num_features):
+        super().__init__()
+        if image_dims % patch_dims or num_patches != (image_dims // patch_dims) ** 2:
+            raise ValueError(
+                f"{num_patches} patches of {patch_dims}×{patch_dims} pixels don't tile a {image_dims}×{image_dims} "
+                f"image: choose one of get_possible_patches({image_dims**2})"
+            )
+        self.image_dims = image_dims
+        self.patch_dims = patch_dims
+        self.linear = nn.Linear(patch_dims**2, num_features)
+
+    def patches(self, X):
+        """Cut images into their patches, row by row.
+
+        Shape:
+            (B, 1, image_dims, image_dims) -> (B, P, K²)
+        """
+        if X.shape[1:] != (1, self.image_dims, self.image_dims):
+            raise ValueError(
+                f"images of shape {tuple(X.shape)}: expected (batch, 1, {self.image_dims}, {self.image_dims})"
+            )
+        K = self.patch_dims
+        X = X.squeeze(1).unfold(1, K, K).unfold(2, K, K)  # (B, √P, √P, K, K)
+        return X.flatten(3).flatten(1, 2)  # (B, P, K²)
+
+    def forward(self, X):
+        return self.linear(self.patches(X))  # (B, P, D)
+
+
+def mlp(num_inputs, num_hidden, num_outputs, norm_dims, batch_norm, dropout):
+    """Build the layers that both MLPs share: linear, ReLU, linear, on the last axis of (B, norm_dims, num_inputs).
+
+    The report doesn't say where `BatchNorm1d` and `Dropout` stood. Here a `BatchNorm1d` follows each linear layer and
+    normalises axis 1, since that is what `BatchNorm1d` does with a three-dimensional input when one just writes it
+    between the layers; a `Dropout` follows the ReLU, its usual place.
+    """
+    norm = [nn.BatchNorm1d(norm_dims)] if batch_norm else []
+    drop = [nn.Dropout(dropout)] if dropout else []
+    norm_out = [nn.BatchNorm1d(norm_dims)] if batch_norm else []
+    return [nn.Linear(num_inputs, num_hidden), *norm, nn.ReLU(), *drop, nn.Linear(num_hidden, num_outputs), *norm_out]
+
+
+class Backbone(nn.Module):
+    """Mix the patches of every feature (MLP 1), then the features of every token (MLP 2).
+
+    O₁ = (ReLU(Xᵀ W₁) W₂)ᵀ and O₂ = ReLU(O₁ W₃) W₄, each product with a bias.
+
+    Shape:
+        X (B, P, D) -> O₂ (B, T, num_hidden[4]), with T = num_hidden[2]
+    """
+
+    def __init__(self, num_patches, num_hidden, *, batch_norm=False, dropout=0.0):
+        super().__init__()
+        D, H1, T, H2, num_outputs = num_hidden
+        self.mlp1 = nn.Sequential(Transpose(), *mlp(num_patches, H1, T, D, batch_norm, dropout), Transpose())
+        self.mlp2 = nn.Sequential(*mlp(D, H2, num_outputs, T, batch_norm, dropout))
+
+    def forward(self, X):
+        O1 = self.mlp1(X)  # (B, P, D) -> (B, T, D)
+        return self.mlp2(O1)  # (B, T, num_hidden[4])
+
+
+class Classifier(nn.Module):
+    """Average the feature vectors of each image and score the classes from the average.
+
+    Shape:
+        (B, T, num_features) -> (B, num_classes)
+    """
+
+    def __init__(self, num_features, num_classes):
+        super().__init__()
+        self.linear = nn.Linear(num_features, num_classes)
+
+    def forward(self, O2):
+        return self.linear(torch.mean(O2, dim=1))  # (B, num_features) -> (B, num_classes)
+
+
+class Net(nn.Module):
+    """The report's network: Stem, Backbone, Classifier.
+
+    Args:
+        image_dims: side of the square images, in pixels.
+        num_patches: patches an image is cut into.
+        patch_dims: side of a patch, in pixels.
+        num_hidden: outputs of the five linear layers before the classifier: stem, two of MLP 1, two of MLP 2.
+        num_classes: class scores.
+        batch_norm: put `BatchNorm1d` after every linear layer but the classifier's.
+        dropout: probability of `Dropout` after the ReLU of each MLP; 0 leaves it out.
+
+    Shape:
+        (B, 1, image_dims, image_dims) -> (B, num_classes)
+
+    Raises:
+        ValueError: the patches don't tile the image, num_hidden hasn't five sizes, or dropout isn't in [0, 1).
+    """
+
+    def __init__(self, image_dims, num_patches, patch_dims, num_hidden, num_classes, *, batch_norm=False, dropout=0.0):
+        super().__init__()
+        if len(num_hidden) != 5:
+            raise ValueError(f"num_hidden is {num_hidden}: expected five sizes, as [256, 128, 64, 32, 16]")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}: expected a probability from 0 to below 1")
+        self.stem = Stem(image_dims, num_patches, patch_dims, num_hidden[0])
+        self.norm = nn.BatchNorm1d(num_patches) if batch_norm else nn.Identity()
+        self.backbone = Backbone(num_patches, num_hidden, batch_norm=batch_norm, dropout=dropout)
+        self.classifier = Classifier(num_hidden[-1], num_classes)
+
+    def forward(self, X):
+        X = self.stem(X)  # (B, P, D)
+        O2 = self.backbone(self.norm(X))  # (B, T, num_hidden[4])
+        return self.classifier(O2)  # (B, num_classes)

@@ -1,0 +1,282 @@
+"""The coursework's helper module, imported as `mu`: load Fashion-MNIST, measure accuracy, train, draw the curves.
+
+The names and the order of arguments are those of the report, which has them from "Dive into Deep Learning".
+"""
+
+import io
+import math
+
+import numpy as np
+import torch
+from IPython import get_ipython
+from IPython.display import SVG, Markdown, display
+from matplotlib import style
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+import fashion_mnist
+from fast_forward import can_fast_forward, fast_forward, keep_freed_memory
+
+AUGMENTATIONS = ("RandomAffine", "RandomHorizontalFlip", "RandomErasing")
+
+
+# Loading
+
+
+def load_data_fashion_mnist(batch_size, *, seed=0, device="auto", train_limit=None, augmentation=(), root=None):
+    """Load Fashion-MNIST into memory and return the iterators over its training and test batches.
+
+    Args:
+        batch_size: images per batch; the last batch of an epoch may be smaller.
+        seed: what the order of the training images, their augmentation and the network's dropout derive from.
+        device: "auto" for a GPU if there is one, or a device of PyTorch such as "cpu" or "cuda".
+        train_limit: use only the first so many training images, for a trial; None uses all 60,000.
+        augmentation: names of `AUGMENTATIONS` to apply, in this order, to every training image.
+        root: a folder with the data set; None looks in the usual places and fetches it if need be.
+
+    Returns:
+        train_iter, test_iter: `Batches` of images (batch, 1, 28, 28), float32 in [0, 1], and labels (batch,), int64.
+
+    Raises:
+        fashion_mnist.DataError: the data set is missing or damaged and can't be fetched.
+        ValueError: the batch size is not positive, or an augmentation or a device is unknown.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: expected 1 or more")
+    device = get_device(device)
+    train_images, train_labels, test_images, test_labels = fashion_mnist.load(root)
+    train_images, train_labels = train_images[:train_limit], train_labels[:train_limit]
+    augment = get_augmentation(augmentation)
+    train_iter = Batches(train_images, train_labels, batch_size, device, seed=seed, augment=augment)
+    return train_iter, Batches(test_images, test_labels, batch_size, device)
+
+
+class Batches:
+    """Images and labels in batches, all in the memory of one device; to be iterated over once an epoch.
+
+    With a seed, the start of an epoch seeds PyTorch's generators from the seed and the number of the epoch, and
+    shuffles. So an epoch's order, augmentation and dropout are the same whatever was drawn before it.
+
+    Args:
+        images: bytes (n, 28, 28); labels: bytes (n,).
+        seed: None keeps the images in their order.
+        augment: function of one image (1, 28, 28), or None.
+    """
+
+    def __init__(self, images, labels, batch_size, device, *, seed=None, augment=None):
+        self.images = images.unsqueeze(1).to(device, torch.float32) / 255
+        self.labels = labels.to(device, torch.int64)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augment = augment
+        self.epoch = 0
+
+    def __len__(self):
+        return math.ceil(len(self.labels) / self.batch_size)
+
+    def __iter__(self):
+        order = torch.arange(len(self.labels))
+        if self.seed is not None:
+            self.epoch += 1
+            torch.manual_seed(int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]))
+            order = torch.randperm(len(self.labels))
+        for batch in order.to(self.labels.device).split(self.batch_size):
+            X = self.images[batch]
+            if self.augment:
+                X = torch.stack([self.augment(image) for image in X])
+            yield X, self.labels[batch]
+
+
+def get_device(name="auto"):
+    """Return a `torch.device`, for "auto" a GPU if there is one; ValueError if this machine hasn't got it."""
+    try:
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ImportError):
+        raise ValueError(f"device {name!r} is not on this machine: choose auto or cpu") from None
+    return device
+
+
+def get_augmentation(names):
+    """Return a function that augments one image (1, 28, 28) at random, or None if there are no names.
+
+    The report doesn't give the sizes. Here shifts go up to a tenth of the image in each direction, and flips and
+    erased rectangles come with torchvision's defaults: half of the images, 2 to 33 % of an erased one.
+    """
+    unknown = set(names) - set(AUGMENTATIONS)
+    if unknown:
+        raise ValueError(f"unknown augmentation {unknown.pop()!r}: choose from {', '.join(AUGMENTATIONS)}")
+    if not names:
+        return None
+    from torchvision.transforms import v2  # a slow import that most runs don't need
+
+    arguments = {"RandomAffine": {"degrees": 0, "translate": (0.1, 0.1)}}
+    return v2.Compose([getattr(v2, name)(**arguments.get(name, {})) for name in names])
+
+
+# Accuracy
+
+
+def evaluate_accuracy(net, data_iter):
+    """Return the fraction, in [0, 1], of images that the network, in evaluation mode, assigns to their class."""
+    correct = predict_correct(net, data_iter)
+    return correct.sum().item() / len(correct)
+
+
+def predict_correct(net, data_iter):
+    """Say for each image whether the network, in evaluation mode, assigns it to its class: booleans (n,)."""
+    was_training = net.training
+    net.eval()
+    forward = _forward_of(net)
+    with torch.no_grad():
+        correct = torch.cat([forward(X).argmax(dim=1) == y for X, y in data_iter])
+    net.train(was_training)
+    return correct
+
+
+def _forward_of(net):
+    return (lambda X: fast_forward(net, X)) if can_fast_forward(net) else net
+
+
+# Training
+
+
+def train(net, train_iter, test_iter, loss, num_epochs, optimizer):
+    """Train a network, showing the curve as it grows if somebody is looking, else printing a line an epoch.
+
+    Args:
+        net: the network, on the device of the iterators.
+        train_iter, test_iter: batches, as from `load_data_fashion_mnist`.
+        loss: function of class scores (batch, classes) and labels (batch,), giving the batch's mean.
+        num_epochs: passes over the training images.
+        optimizer: of `torch.optim`, over the network's parameters.
+
+    Returns:
+        A list with one dict an epoch: "train_loss" in nats and "train_accuracy", both averaged over the epoch while
+        the network learns, and "test_accuracy" after it; accuracies are fractions in [0, 1].
+    """
+    keep_freed_memory()
+    curve = display(display_id=True) if _somebody_is_looking() else None
+    history = []
+    for epoch in range(1, num_epochs + 1):
+        net.train()
+        forward = _forward_of(net)
+        total_loss = total_correct = num_images = 0
+        for X, y in train_iter:
+            optimizer.zero_grad()
+            y_hat = forward(X)
+            batch_loss = loss(y_hat, y)
+            batch_loss.backward()
+            optimizer.step()
+            total_loss += batch_loss.detach().double() * len(y)
+            total_correct += (y_hat.detach().argmax(dim=1) == y).sum()
+            num_images += len(y)
+        history.append(
+            {
+                "train_loss": float(total_loss) / num_images,
+                "train_accuracy": int(total_correct) / num_images,
+                "test_accuracy": evaluate_accuracy(net, test_iter),
+            }
+        )
+        if curve:
+            curve.update(SVG(to_svg(plot_curves([history]))))
+        else:
+            print(f"epoch {epoch} of {num_epochs}: " + describe(history[-1]), flush=True)
+    return history
+
+
+def describe(epoch):
+    """Put the measures of one epoch, as `train` returns them, into a line."""
+    return ", ".join(f"{CURVES[name][0]} {value:.4f}" for name, value in epoch.items())
+
+
+def _somebody_is_looking():
+    """Say whether this notebook was opened by a person: only then does its front end offer to answer questions."""
+    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))
+
+
+# Figures
+
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.92",
+    "font.size": 9,
+    "legend.frameon": False,
+    "svg.hashsalt": "the same figure gives the same bytes",
+}
+CURVES = {
+    "train_loss": ("training loss", "-"),
+    "train_accuracy": ("training accuracy", "--"),
+    "test_accuracy": ("test accuracy", "-."),
+}
+
+
+def plot_curves(histories, reported=None, first_reported_epoch=1):
+    """Draw training loss, training accuracy and test accuracy against the epoch, as the report's figures do.
+
+    Args:
+        histories: one list of epochs, as `train` returns it, for each seed: drawn are their mean and, as a band,
+            their range.
+        reported: the report's test accuracy, drawn as a thin line.
+        first_reported_epoch: the report's curve starts here; what came before gets a grey background.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    with style.context(["petroff10", STYLE]):
+        figure = Figure(figsize=(6, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        epochs = np.arange(1, len(histories[0]) + 1)
+        for name, (label, line_style) in CURVES.items():
+            values = np.array([[np.nan if epoch[name] is None else epoch[name] for epoch in h] for h in histories])
+            if np.isfinite(values).any():
+                axes.plot(epochs, values.mean(0), line_style, label=label, marker=".", markersize=4)
+                axes.fill_between(epochs, values.min(0), values.max(0), alpha=0.25, linewidth=0)
+            else:
+                axes.plot([], [], line_style, label=f"{label} (not a number)")
+        if reported is not None:
+            axes.axhline(reported, color="0.25", linewidth=0.8, label=f"reported test accuracy, {reported:g}")
+        if first_reported_epoch > 1:
+            axes.axvspan(0.5, first_reported_epoch - 0.5, color="0.93", zorder=0)
+            axes.text(0.6, 0.02, "not in the report's figure", color="0.35", fontsize=8)
+        axes.set(xlabel="epoch", ylabel="accuracy, and loss in nats", xlim=(0.5, len(epochs) + 0.5))
+        axes.set_ylim(0, max(1, axes.get_ylim()[1]))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(loc="outside right center")
+    return figure
+
+
+def to_svg(figure):
+    """Return a figure as SVG text, the same text for the same figure."""
+    text = io.StringIO()
+    with style.context(["petroff10", STYLE]):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
+
+
+def show(figure, alt):
+    """Display a figure in a notebook as a vector drawing, with an alternative text for those who can't see it."""
+    display(SVG(to_svg(figure)), metadata={"image/svg+xml": {"alt": alt}})
+
+
+def describe_curves(history, reported):
+    """Put the curves of one run into words, as their alternative text."""
+    last = history[-1]
+    return (
+        f"Curves of training loss, training accuracy and test accuracy over {len(history)} epochs, which end at "
+        f"{last['train_loss']:.3f}, {last['train_accuracy']:.4f} and {last['test_accuracy']:.4f}. "
+        f"A line marks the reported test accuracy, {reported:g}."
+    )
+
+
+def compare(accuracy, reported):
+    """Set a measured beside the reported test accuracy, in a sentence for a notebook."""
+    points = 100 * (accuracy - reported)
+    return Markdown(
+        f"Test accuracy: the report gives **{reported:g}** for this figure, this run **{accuracy:.4f}**, "
+        f"{abs(points):.2f} points {'more' if points > 0 else 'less'}."
+        if points
+        else f"Test accuracy: the report gives **{reported:g}** for this figure, and so does this run."
+    )

@@ -1,0 +1,333 @@
+import copy
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from fast_forward import (
+    BLOCK,
+    Hidden,
+    WeightTimesHidden,
+    _random_positions,
+    can_fast_forward,
+    fast_forward,
+    keep_freed_memory,
+)
+from model import Net
+
+PATCHINGS = [(6, 4, 3), (6, 9, 2), (4, 16, 1), (5, 1, 5)]  # image_dims, num_patches, patch_dims
+SIZES = (6, 4, 3, [9, 8, 7, 6, 5], 4)
+REPORT_SIZES = (28, 4, 14, [256, 128, 64, 32, 16], 10)
+LAYERS = ["norm", *(f"backbone.mlp1.{i}" for i in range(8)), *(f"backbone.mlp2.{i}" for i in range(6))]
+
+with_and_without_batch_norm = pytest.mark.parametrize("batch_norm", [False, True])
+in_training_and_evaluation = pytest.mark.parametrize("training", [False, True])
+
+
+def random_net(*sizes, training=True, **options):
+    """Build a float64 net whose biases, batch-norm parameters and running statistics are random as well."""
+    torch.manual_seed(0)
+    net = Net(*(sizes or SIZES), **options).double()
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+            nn.init.normal_(module.bias, std=0.5)
+        elif isinstance(module, nn.BatchNorm1d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.5)
+            nn.init.normal_(module.running_mean, std=0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return net.train(training)
+
+
+def images_for(net, batch):
+    return torch.randn(batch, 1, net.stem.image_dims, net.stem.image_dims, dtype=torch.float64)
+
+
+def plain_forward(net, X):
+    return net(X)
+
+
+def scores_and_gradients(forward, net, X):
+    """Compute the class scores and their gradients, named, for a fixed random weighting of the scores."""
+    X = X.clone().requires_grad_()
+    inputs = {"X": X, **dict(net.named_parameters())}
+    scores = forward(net, X)
+    grad_scores = torch.randn(scores.shape, dtype=scores.dtype, generator=torch.Generator().manual_seed(1))
+    gradients = torch.autograd.grad(scores, list(inputs.values()), grad_scores)
+    return {"scores": scores.detach(), **dict(zip(inputs, gradients, strict=True))}
+
+
+def assert_fast_equals_plain(net, batch):
+    """Compare scores, gradients and running statistics to twelve digits of the largest entry of each.
+
+    A batch normalisation that trains cancels gradients before it, some to nothing but rounding errors. Then the
+    largest of all gradients counts too.
+    """
+    plain, fast, X = copy.deepcopy(net), copy.deepcopy(net), images_for(net, batch)
+    expected = scores_and_gradients(plain_forward, plain, X)
+    actual = scores_and_gradients(fast_forward, fast, X)
+    sizes = {name: value.abs().max().item() for name, value in expected.items()}
+    smallest_error = 1e-13 * max(sizes.values()) if net.training and isinstance(net.norm, nn.BatchNorm1d) else 0
+    for name, value in expected.items():
+        error = (actual[name] - value).abs().max().item()
+        assert error <= max(1e-12 * sizes[name], smallest_error), name
+    torch.testing.assert_close(dict(fast.named_buffers()), dict(plain.named_buffers()), rtol=1e-12, atol=1e-12)
+
+
+# Outputs, gradients and running statistics
+
+
+@with_and_without_batch_norm
+@in_training_and_evaluation
+@settings(deadline=None, max_examples=40)
+@given(
+    patching=st.sampled_from(PATCHINGS),
+    num_hidden=st.lists(st.integers(3, 9), min_size=5, max_size=5),
+    num_classes=st.integers(1, 5),
+    batch=st.sampled_from([2, 3, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 3]),
+)
+def test_a_net_of_any_size_is_computed_exactly(training, batch_norm, patching, num_hidden, num_classes, batch):
+    net = random_net(*patching, num_hidden, num_classes, training=training, batch_norm=batch_norm)
+    assert_fast_equals_plain(net, batch)
+
+
+@with_and_without_batch_norm
+@in_training_and_evaluation
+def test_a_net_of_the_report_is_computed_exactly(training, batch_norm):
+    assert_fast_equals_plain(random_net(*REPORT_SIZES, training=training, batch_norm=batch_norm), 2 * BLOCK + 3)
+
+
+@in_training_and_evaluation
+@pytest.mark.parametrize("num_hidden", [[1, 1, 1, 1, 1], [1, 2, 1, 2, 1], [2, 1, 2, 1, 2]])
+def test_a_net_with_layers_of_one_unit_is_computed_exactly(training, num_hidden):
+    assert_fast_equals_plain(random_net(6, 4, 3, num_hidden, 2, training=training), BLOCK + 1)
+
+
+@pytest.mark.parametrize(("batch_norm", "training"), [(False, False), (False, True), (True, False)])
+def test_a_single_image_is_computed_exactly(batch_norm, training):
+    assert_fast_equals_plain(random_net(batch_norm=batch_norm, training=training), 1)
+
+
+@with_and_without_batch_norm
+def test_a_net_with_dropout_is_computed_exactly_in_evaluation(batch_norm):
+    assert_fast_equals_plain(random_net(batch_norm=batch_norm, dropout=0.4, training=False), BLOCK + 3)
+
+
+@with_and_without_batch_norm
+def test_several_training_forwards_leave_the_same_running_statistics(batch_norm):
+    plain = random_net(batch_norm=batch_norm)
+    fast = copy.deepcopy(plain)
+    for batch in (BLOCK + 3, 2, BLOCK):
+        X = images_for(plain, batch)
+        plain(X)
+        fast_forward(fast, X)
+    torch.testing.assert_close(dict(fast.named_buffers()), dict(plain.named_buffers()), rtol=1e-12, atol=1e-12)
+
+
+@with_and_without_batch_norm
+def test_an_evaluation_forward_leaves_running_statistics_alone(batch_norm):
+    net = random_net(batch_norm=batch_norm, training=False)
+    before = copy.deepcopy(dict(net.named_buffers()))
+    fast_forward(net, images_for(net, 3))
+    torch.testing.assert_close(dict(net.named_buffers()), before, rtol=0, atol=0)
+
+
+# Dropout
+
+
+@with_and_without_batch_norm
+def test_gradients_with_dropout_are_those_of_the_mask_that_was_drawn(batch_norm):
+    net = random_net(batch_norm=batch_norm, dropout=0.4)
+    X = images_for(net, BLOCK + 3)
+    tensors = {"X": X, **{name: parameter.data for name, parameter in net.named_parameters()}}
+
+    def with_one_mask(net, X):
+        torch.manual_seed(3)
+        return fast_forward(net, X)
+
+    gradients = scores_and_gradients(with_one_mask, net, X)
+    grad_scores = torch.randn(len(X), 4, dtype=X.dtype, generator=torch.Generator().manual_seed(1))
+    step = 1e-6
+    for name, tensor in tensors.items():
+        direction = torch.randn(tensor.shape, dtype=X.dtype, generator=torch.Generator().manual_seed(2))
+        values = []
+        for offset in (step, -2 * step):
+            tensor += offset * direction
+            values.append((with_one_mask(net, X).detach() * grad_scores).sum().item())
+        tensor += step * direction
+        slope = (values[0] - values[1]) / (2 * step)
+        assert (gradients[name] * direction).sum().item() == pytest.approx(slope, rel=1e-6, abs=1e-6), name
+
+
+@with_and_without_batch_norm
+def test_scores_with_dropout_spread_like_those_of_the_plain_net(batch_norm):
+    net = random_net(batch_norm=batch_norm, dropout=0.4)
+    num_draws = 4000
+    X = images_for(net, 2).repeat(num_draws // 2, 1, 1, 1)
+    with torch.no_grad():
+        plain, fast = (forward(net, X).view(-1, 2, 4) for forward in (plain_forward, fast_forward))
+    error = ((plain.var(0) + fast.var(0)) / len(plain)).sqrt()
+    assert torch.all((plain.mean(0) - fast.mean(0)).abs() < 4 * error)
+    torch.testing.assert_close(fast.std(0), plain.std(0), rtol=0.1, atol=0)
+
+
+def test_dropout_zeroes_its_share_of_the_hidden_matrix_and_leaves_the_rest():
+    torch.manual_seed(0)
+    S, W1 = torch.rand(3, 20, 2 * BLOCK + 3), torch.rand(3, 30)
+    H, whole_H = (torch.cat([H.clone() for _, _, H in Hidden(S, W1, p).blocks()]) for p in (0.3, 0.0))
+    dropped = H == 0
+    torch.testing.assert_close(H[~dropped], whole_H[~dropped], rtol=0, atol=0)
+    assert dropped.double().mean().item() == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / H.numel()))
+
+
+def test_dropout_draws_another_mask_for_every_block_and_keeps_it():
+    torch.manual_seed(0)
+    hidden = Hidden(torch.rand(3, 20, 2 * BLOCK), torch.rand(3, 30), 0.3)
+    first, second = (H == 0 for _, _, H in hidden.blocks())
+    first_again, second_again = (H == 0 for _, _, H in hidden.blocks())
+    assert not torch.equal(first, second)
+    assert torch.equal(first, first_again)
+    assert torch.equal(second, second_again)
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
+def test_the_mean_product_with_dropout_is_the_product_times_the_share_kept(dropout):
+    torch.manual_seed(0)
+    S, W1, W = (torch.randn(shape, dtype=torch.float64) for shape in [(3, 5, BLOCK + 3), (3, 4), (2, 5)])
+    mean = torch.zeros(2, BLOCK + 3, 4, dtype=torch.float64)
+    num_draws = 500
+    for seed in range(num_draws):
+        torch.manual_seed(seed)
+        mean += WeightTimesHidden.apply(S, W1, W, dropout) / num_draws
+    H = torch.einsum("kdb,kh->dbh", S, W1).relu()
+    variance = torch.einsum("md,dbh->mbh", W**2, H**2) * dropout * (1 - dropout)
+    expected = torch.einsum("md,dbh->mbh", W, H) * (1 - dropout)
+    assert torch.all((mean - expected).abs() <= 5 * (variance / num_draws).sqrt() + 1e-12)
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("num_positions", [1, 1000])
+def test_every_position_is_drawn_with_the_asked_probability(num_positions, probability):
+    torch.manual_seed(0)
+    num_draws = 1000
+    counts = torch.zeros(num_positions)
+    for _ in range(num_draws):
+        positions = _random_positions(num_positions, probability, "cpu")
+        counts[positions] += 1
+    variance = num_draws * probability * (1 - probability)
+    squares = (counts - num_draws * probability) ** 2 / variance  # chi-square: mean 1, variance 2 + 1 / variance
+    assert squares.max() < 6**2
+    assert abs(squares.sum().item() - num_positions) < 4 * math.sqrt(num_positions * (2 + 1 / variance))
+
+
+@settings(deadline=None, max_examples=100)
+@given(num_positions=st.integers(1, 5000), probability=st.floats(0.01, 0.99), seed=st.integers(0, 1000))
+def test_drawn_positions_increase_and_stay_in_range(num_positions, probability, seed):
+    torch.manual_seed(seed)
+    positions = _random_positions(num_positions, probability, "cpu")
+    assert positions.dtype == torch.int64
+    assert torch.all(positions.diff() > 0)
+    assert torch.all((positions >= 0) & (positions < num_positions))
+
+
+# Which nets
+
+
+@with_and_without_batch_norm
+@in_training_and_evaluation
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("sizes", [SIZES, REPORT_SIZES], ids=["small", "report"])
+def test_every_net_that_model_builds_can_go_fast(sizes, dropout, training, batch_norm):
+    assert can_fast_forward(Net(*sizes, batch_norm=batch_norm, dropout=dropout).train(training))
+
+
+def test_a_subclass_of_net_can_not_go_fast():
+    class OtherNet(Net):
+        pass
+
+    assert not can_fast_forward(OtherNet(*SIZES))
+
+
+@pytest.mark.parametrize("module", [nn.Linear(3, 2), nn.Sequential(Net(*SIZES)), Net(*SIZES).backbone, nn.Identity()])
+def test_another_module_can_not_go_fast(module):
+    assert not can_fast_forward(module)
+
+
+@with_and_without_batch_norm
+@pytest.mark.parametrize("mlp", ["mlp1", "mlp2"])
+@pytest.mark.parametrize("position", range(3))
+def test_a_net_with_an_inserted_layer_can_not_go_fast(position, mlp, batch_norm):
+    net = Net(*SIZES, batch_norm=batch_norm)
+    getattr(net.backbone, mlp).insert(position, nn.Tanh())
+    assert not can_fast_forward(net)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_net_with_a_replaced_layer_can_not_go_fast(name):
+    net = Net(*SIZES, batch_norm=True, dropout=0.3)
+    net.set_submodule(name, nn.Tanh())
+    assert not can_fast_forward(net)
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+@pytest.mark.parametrize("name", ["", "stem", "backbone", "backbone.mlp1", "backbone.mlp1.1", "backbone.mlp2.0"])
+def test_a_hooked_net_can_not_go_fast_until_the_hook_is_gone(name, register):
+    net = Net(*SIZES)
+    hook = getattr(net.get_submodule(name), register)(lambda *_: None)
+    assert not can_fast_forward(net)
+    hook.remove()
+    assert can_fast_forward(net)
+
+
+@in_training_and_evaluation
+@pytest.mark.parametrize("name", ["norm", "backbone.mlp1.2", "backbone.mlp1.5", "backbone.mlp2.1", "backbone.mlp2.4"])
+def test_a_net_with_one_batch_normalisation_in_the_other_mode_can_not_go_fast(name, training):
+    net = Net(*SIZES, batch_norm=True).train(training)
+    norm = net.get_submodule(name)
+    assert isinstance(norm, nn.BatchNorm1d)
+    norm.train(not training)
+    assert not can_fast_forward(net)
+
+
+# Training
+
+
+@with_and_without_batch_norm
+@pytest.mark.parametrize(
+    ("optimizer", "learning_rate"), [(torch.optim.SGD, 0.05), (torch.optim.Adam, 0.001)], ids=["SGD", "Adam"]
+)
+def test_a_short_training_ends_at_the_same_parameters(optimizer, learning_rate, batch_norm):
+    start = random_net(batch_norm=batch_norm).float()
+    X, y = torch.randn(64, 1, 6, 6), torch.randint(4, (64,))
+    nets = []
+    for forward in (plain_forward, fast_forward):
+        net = copy.deepcopy(start)
+        steps = optimizer(net.parameters(), learning_rate)
+        for i in range(30):
+            batch = torch.arange(i, i + 2 * BLOCK + 3) % len(X)
+            steps.zero_grad()
+            F.cross_entropy(forward(net, X[batch]), y[batch]).backward()
+            steps.step()
+        nets.append(net)
+    plain, fast = nets
+    for (name, parameter), other, old in zip(
+        plain.named_parameters(), fast.parameters(), start.parameters(), strict=True
+    ):
+        moved = (parameter - old).abs().max().item()
+        assert moved > 1e-3, name
+        assert (parameter - other).abs().max().item() < 0.01 * moved, name
+    torch.testing.assert_close(dict(fast.named_buffers()), dict(plain.named_buffers()), rtol=1e-3, atol=1e-4)
+
+
+def test_freed_memory_can_be_kept_twice_without_harm():
+    keep_freed_memory()
+    keep_freed_memory()
+    for _ in range(3):
+        large = torch.ones(4_000_000)
+        assert large.sum() == 4_000_000
+        del large
