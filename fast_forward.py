@@ -18,6 +18,7 @@ Sizes as in `model.py`, with H1 and H2 the hidden units of the two MLPs.
 """
 
 import ctypes
+import sys
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ from torch.nn import functional as F
 
 from model import Net, Transpose
 
+HOOKS = ("forward", "forward_pre", "backward", "backward_pre")  # PyTorch has no public way to ask for them
 BLOCK = 8  # images whose hidden matrix is worked on at a time: 1 MB, about one core's second-level cache
 
 
@@ -40,7 +42,8 @@ def can_fast_forward(net):
         [type(layer) for layer in mlp1] == [Transpose, *expected, Transpose]
         and [type(layer) for layer in mlp2] == expected
         and all(module.training == net.training for module in net.modules())
-        and not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+        and all(module.bias is not None for module in net.modules() if isinstance(module, nn.Linear))
+        and not any(getattr(module, f"_{kind}_hooks") for module in net.modules() for kind in HOOKS)
     )
 
 
@@ -229,7 +232,7 @@ def keep_freed_memory():
     By default it returns every large array to the system at once, and a quarter of the time of a training goes into
     getting it back page by page. Elsewhere than with glibc this does nothing.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if hasattr(ctypes, "CDLL") else None
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
         mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its maximum
         mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD

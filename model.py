@@ -85,7 +85,7 @@ class Stem(nn.Module):
 
     def __init__(self, image_dims, num_patches, patch_dims, num_features):
         super().__init__()
-        if image_dims % patch_dims or num_patches != (image_dims // patch_dims) ** 2:
+        if patch_dims < 1 or image_dims % patch_dims or num_patches != (image_dims // patch_dims) ** 2:
             raise ValueError(
                 f"{num_patches} patches of {patch_dims}×{patch_dims} pixels don't tile a {image_dims}×{image_dims} "
                 f"image: choose one of get_possible_patches({image_dims**2})"

@@ -226,26 +226,32 @@ def plot_curves(histories, reported=None, first_reported_epoch=1):
         A `matplotlib.figure.Figure`.
     """
     with style.context(["petroff10", STYLE]):
-        figure = Figure(figsize=(6, 3.4), layout="constrained")
+        figure = Figure(figsize=(6.3, 2.7), layout="constrained")
         axes = figure.add_subplot()
-        epochs = np.arange(1, len(histories[0]) + 1)
-        for name, (label, line_style) in CURVES.items():
-            values = np.array([[np.nan if epoch[name] is None else epoch[name] for epoch in h] for h in histories])
-            if np.isfinite(values).any():
-                axes.plot(epochs, values.mean(0), line_style, label=label, marker=".", markersize=4)
-                axes.fill_between(epochs, values.min(0), values.max(0), alpha=0.25, linewidth=0)
-            else:
-                axes.plot([], [], line_style, label=f"{label} (not a number)")
-        if reported is not None:
-            axes.axhline(reported, color="0.25", linewidth=0.8, label=f"reported test accuracy, {reported:g}")
-        if first_reported_epoch > 1:
-            axes.axvspan(0.5, first_reported_epoch - 0.5, color="0.93", zorder=0)
-            axes.text(0.6, 0.02, "not in the report's figure", color="0.35", fontsize=8)
-        axes.set(xlabel="epoch", ylabel="accuracy, and loss in nats", xlim=(0.5, len(epochs) + 0.5))
-        axes.set_ylim(0, max(1, axes.get_ylim()[1]))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        draw_curves(axes, histories, reported, first_reported_epoch)
+        axes.set(xlabel="epoch", ylabel="accuracy, and loss in nats")
         figure.legend(loc="outside right center")
     return figure
+
+
+def draw_curves(axes, histories, reported=None, first_reported_epoch=1):
+    """Draw into given axes what `plot_curves` draws."""
+    epochs = np.arange(1, len(histories[0]) + 1)
+    for name, (label, line_style) in CURVES.items():
+        values = np.array([[np.nan if epoch[name] is None else epoch[name] for epoch in h] for h in histories])
+        if np.isfinite(values).any():
+            axes.plot(epochs, values.mean(0), line_style, label=label, marker=".", markersize=4)
+            axes.fill_between(epochs, values.min(0), values.max(0), alpha=0.25, linewidth=0)
+        else:
+            axes.plot([], [], line_style, label=f"{label} (not a number)")
+    if reported is not None:
+        axes.axhline(reported, color="0.25", linewidth=0.8, label=f"reported test accuracy, {reported:g}")
+    if first_reported_epoch > 1:
+        axes.axvspan(0.5, first_reported_epoch - 0.5, color="0.93", zorder=0)
+        axes.text(0.6, 0.02, "not in the report's figure", color="0.35", fontsize=8)
+    axes.set_xlim(0.5, len(epochs) + 0.5)
+    axes.set_ylim(0, max(1, axes.get_ylim()[1]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def to_svg(figure):

@@ -28,6 +28,7 @@ import claims
 import fashion_mnist
 import my_utils as mu
 import records
+import reporting
 from typst_exporter import TypstPDFExporter
 
 ROOT = records.ROOT
@@ -160,8 +161,10 @@ class Progress:
             return
         with self.lock:
             self.done += self.costs[key]
-            left = (time.monotonic() - self.started) * (self.total - self.done) / self.done
-            print(f"{self.names[key]}, {line} [{minutes(max(left, 0))} left]", flush=True)
+            share = self.done / self.total
+            left = (time.monotonic() - self.started) * (1 - share) / share
+            estimate = f" [{minutes(left)} left]" if share > 0.1 else ""  # the first epochs tell too little
+            print(f"{self.names[key]}, {line}{estimate}", flush=True)
 
 
 def minutes(seconds):
@@ -304,7 +307,9 @@ def reproduce(options):
     overrides = {**(QUICK if options.quick else {}), **{name: literal(value) for name, value in options.parameter}}
     for name in ("seed", "runs_folder"):
         if name in overrides:
-            raise BatchError(f"{name} is not a parameter of a batch: use {'--seeds' if name == 'seed' else '--output'}")
+            raise BatchError(
+                f"{name} is not a parameter of a batch: use {'--seeds' if name == 'seed' else '--output'}"
+            )
     output = (options.output or (ROOT / "trial" if overrides else ROOT)).resolve()
     if overrides and output == ROOT:
         raise BatchError(f"{ROOT} keeps the report's own settings: give another --output")
@@ -329,6 +334,8 @@ def reproduce(options):
         own = [run for run in runs if run.notebook == f"figure_{figure}"]
         new = [record for run in own for record in records.read_records(run.record_path)]
         draw_figure(own[0].notebook, own[0].parameters, new, figures_folder)
+    overview = reporting.draw_overview(reporting.load_results(figures_folder))
+    records.write_at_once(figures_folder / "overview.svg", mu.to_svg(overview))
     typeset(figures_folder)
     print(summary(runs, seconds))
     print(f"The figures and report.pdf are in {figures_folder}")

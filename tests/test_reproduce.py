@@ -1,0 +1,295 @@
+"""The batch, run as its users run it, on real data with small parameters."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+from conftest import ROOT, TINY, reproduce
+from pypdf import PdfReader
+
+import claims
+import records
+
+FIGURES = [f"figure_{number}" for number in range(2, 10)]
+
+
+def record_files(output):
+    """Return the records of a batch as bytes, by file name."""
+    return {path.name: path.read_bytes() for path in (output / "runs").glob("*.json")}
+
+
+def pdf_text(path):
+    """Return a PDF's text with single blanks between its words."""
+    return " ".join(" ".join(page.extract_text() for page in PdfReader(path).pages).split())
+
+
+def kernels(marker):
+    """List the processes that have the marker in their environment, which kernels inherit."""
+    found = []
+    for process in os.listdir("/proc"):
+        try:
+            if process.isdigit() and f"{marker}=1".encode() in open(f"/proc/{process}/environ", "rb").read():
+                found.append(int(process))
+        except OSError:
+            continue
+    return found
+
+
+def broken_project(folder, figure, code):
+    """Copy the project and put a cell with the given code right before the last code cell of a figure's notebook."""
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "data", "runs", "trial", "__pycache__", "tests"))
+    path = folder / "notebooks" / f"{figure}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    last = max(index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+    notebook.cells.insert(last, nbformat.v4.new_code_cell(code))
+    nbformat.write(notebook, path)
+    return folder
+
+
+# A whole batch
+
+
+def test_a_batch_leaves_a_record_and_an_executed_notebook_for_every_figure(batch):
+    output, _ = batch
+    found = {json.loads(content)["notebook"]: json.loads(content) for content in record_files(output).values()}
+    assert sorted(found) == FIGURES
+    for name, record in found.items():
+        assert len(record["history"]) == 3, name
+        assert record["parameters"]["train_limit"] == 600
+        assert record["forward"] == "fast_forward"
+        assert record["threads"] == 1
+    assert len(list((output / "runs").glob("*.ipynb"))) == 8
+
+
+def test_a_batch_draws_every_figure_and_keeps_its_records_beside_it(batch):
+    output, _ = batch
+    for name in FIGURES:
+        assert (output / "figures" / f"{name}.svg").read_text().startswith("<?xml")
+        (record,) = records.read_records(output / "figures" / f"{name}.jsonl")
+        assert record["notebook"] == name
+
+
+def test_a_batch_ends_with_a_table_of_reported_and_measured_accuracies(batch):
+    output, printed = batch
+    for name, claim in claims.load()["figures"].items():
+        (record,) = records.read_records(output / "figures" / f"{name}.jsonl")
+        (row,) = [line for line in printed.splitlines() if line.startswith(f"{name}     0")]
+        assert f"{claim['reported']:.4f}" in row
+        assert f"{record['test_accuracy']:.4f}" in row
+        assert f"{100 * (record['test_accuracy'] - claim['reported']):+.2f}" in row
+
+
+def test_a_batch_says_which_run_is_at_which_epoch_and_how_long_it_will_take(batch):
+    _, printed = batch
+    lines = [line for line in printed.splitlines() if line.startswith("figure_9 seed 0, epoch 3 of 3: training loss")]
+    assert len(lines) == 1
+    assert lines[0].endswith(" left]")
+
+
+def test_weights_from_n01_end_at_the_accuracy_of_guessing(batch):
+    output, _ = batch
+    (record,) = records.read_records(output / "figures" / "figure_2.jsonl")
+    assert record["test_accuracy"] == 0.1
+    assert record["history"][-1]["train_loss"] is None
+
+
+def test_executed_notebooks_end_in_one_vector_figure_with_an_alternative_text_and_no_error(batch):
+    output, _ = batch
+    for path in (output / "runs").glob("*.ipynb"):
+        outputs = [out for cell in nbformat.read(path, 4).cells if cell.cell_type == "code" for out in cell.outputs]
+        drawings = [out for out in outputs if "image/svg+xml" in out.get("data", {})]
+        assert len(drawings) == 1, path
+        assert "test accuracy" in drawings[0].metadata["image/svg+xml"]["alt"]
+        assert not [out for out in outputs if out.output_type == "error" or out.get("name") == "stderr"], path
+
+
+# The report
+
+
+def test_the_pdf_sets_every_figure_beside_its_reported_number(batch):
+    output, _ = batch
+    text = pdf_text(output / "figures" / "report.pdf")
+    for number, claim in zip(range(2, 10), claims.load()["figures"].values(), strict=True):
+        assert f"Figure {number}:" in text
+        assert f"reported {claim['reported']:.4f}" in text
+    for word in ("Summary", "Where the report is silent", "BatchNorm1d", "make report", "SHA-256"):
+        assert word in text
+    assert "Traceback" not in text
+    assert "sys.path" not in text
+
+
+def test_a_second_batch_over_the_same_runs_trains_nothing_and_changes_no_byte(batch):
+    output, _ = batch
+    before = {path: path.read_bytes() for path in (output / "figures").iterdir()}
+    done = reproduce(*TINY, "--output", output)
+    assert "8 runs, 8 done before" in done.stdout
+    assert "epoch" not in done.stdout
+    assert {path: path.read_bytes() for path in (output / "figures").iterdir()} == before
+
+
+def test_a_changed_record_changes_the_pdf(batch, tmp_path):
+    shutil.copytree(batch[0], tmp_path / "changed")
+    path = next((tmp_path / "changed" / "runs").glob("figure_4*.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"test_accuracy": 0.4321}))
+    assert reproduce("4", *TINY, "--output", tmp_path / "changed").returncode == 0
+    assert "0.4321" in pdf_text(tmp_path / "changed" / "figures" / "report.pdf")
+
+
+def test_the_report_is_a_good_page_with_nbconverts_stock_html(batch, tmp_path):
+    papermill = [sys.executable, "-m", "papermill", "--no-progress-bar", ROOT / "notebooks/report.ipynb"]
+    nbconvert = [sys.executable, "-m", "nbconvert", "--to", "html", "--no-input", tmp_path / "report.ipynb"]
+    folder = str(batch[0] / "figures")
+    subprocess.run([*papermill, tmp_path / "report.ipynb", "-p", "figures_folder", folder], check=True, cwd=ROOT)
+    subprocess.run(nbconvert, check=True, cwd=tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    for number in range(1, 10):
+        assert f"<figcaption>Figure {number}:" in page
+    assert page.count('alt="Curves of') == 8
+
+
+# The same numbers whatever the way
+
+
+def test_the_same_run_gives_the_same_record_bit_for_bit_whatever_the_jobs(batch, tmp_path):
+    assert reproduce("3", "9", *TINY, "--jobs", 1, "--output", tmp_path).returncode == 0
+    again = record_files(tmp_path)
+    assert len(again) == 2
+    assert again.items() <= record_files(batch[0]).items()
+
+
+@pytest.mark.parametrize("folder", [".", "notebooks"])
+def test_papermills_own_command_line_gives_the_same_record(batch, tmp_path, folder):
+    source = {".": "notebooks/figure_4.ipynb", "notebooks": "figure_4.ipynb"}[folder]
+    command = [sys.executable, "-m", "papermill", source, str(tmp_path / "out.ipynb"), *TINY]
+    runs = ["-p", "runs_folder", str(tmp_path / "runs")]
+    subprocess.run([*command, *runs], cwd=ROOT / folder, check=True, capture_output=True)
+    assert record_files(tmp_path).items() <= record_files(batch[0]).items()
+    assert len(record_files(tmp_path)) == 1
+
+
+def test_a_killed_batch_goes_on_where_it_stopped_and_leaves_no_process_behind(batch, tmp_path):
+    arguments = ["3", "4", "6", *TINY, "--jobs", "1", "--output", str(tmp_path)]
+    environment = {**os.environ, "MARKED_BY_TEST": "1"}
+    with subprocess.Popen(
+        [sys.executable, ROOT / "reproduce.py", *arguments], stdout=subprocess.PIPE, env=environment
+    ) as process:
+        while not record_files(tmp_path):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+    kept = record_files(tmp_path)
+    deadline = time.monotonic() + 30
+    while kernels("MARKED_BY_TEST") and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not kernels("MARKED_BY_TEST")
+
+    done = reproduce(*arguments)
+    assert done.returncode == 0
+    assert f"3 runs, {len(kept)} done before" in done.stdout
+    assert kept.items() <= record_files(tmp_path).items() <= record_files(batch[0]).items()
+
+
+# Runs that fail
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import sys; sys.exit(0)", "ended without leaving its record"),
+        ("import os; os._exit(0)", "Kernel died"),
+    ],
+)
+def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, code, complaint):
+    project = broken_project(tmp_path / "project", "figure_3", code)
+    done = reproduce("3", "4", *TINY, "--jobs", 2, "--output", tmp_path, root=project)
+    assert done.returncode == 1
+    assert "1 of 2 runs failed" in done.stderr
+    assert "figure_3 seed 0" in done.stderr
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [name[:8] for name in record_files(tmp_path)] == ["figure_4"]
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["10"], "there is no figure 10: choose from 2 to 9"),
+        (["4", "-p", "learning_rat", "0.1"], "unknown parameter learning_rat: did you mean learning_rate?"),
+        (["4", "-p", "num_rounds", "5"], "unknown parameter num_rounds"),
+        (["4", "-p", "batch_size", "large"], "batch_size is 'large': expected a whole number"),
+        (["4", "-p", "batch_size", "2.5"], "batch_size is 2.5: expected a whole number"),
+        (["4", "-p", "batch_size", "0"], "batch_size is 0: expected"),
+        (["4", "-p", "batch_size", "-1"], "batch_size is -1: expected"),
+        (["4", "-p", "num_epochs", "0"], "num_epochs is 0: expected"),
+        (["4", "-p", "learning_rate", "0"], "learning_rate is 0: expected a number above 0"),
+        (["4", "-p", "learning_rate", "-0.1"], "learning_rate is -0.1: expected a number above 0"),
+        (["4", "-p", "initializer", "uniform_"], "initializer is 'uniform_': expected one of normal_"),
+        (["4", "-p", "optimizer_name", "Adamm"], "optimizer_name is 'Adamm': expected one of SGD, Adam"),
+        (["4", "-p", "device", "abacus"], "device 'abacus' is not on this machine"),
+        (["5", "-p", "num_epochs", "4"], "num_epochs is 4: expected a multiple of num_rounds, 3"),
+        (["4", "-p", "seed", "1"], "seed is not a parameter of a batch: use --seeds"),
+        (["--seeds", "-1"], "seed is -1: expected a whole number from 0 up"),
+        (["--jobs", "0"], "--jobs is 0: expected 1 or more"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_nothing_is_written(tmp_path, arguments, complaint):
+    done = reproduce(*arguments, "--output", tmp_path / "output")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert complaint in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "output").exists()
+
+
+def test_an_output_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = reproduce("4", *TINY, "--output", tmp_path / "file" / "output")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "can't write to" in done.stderr
+
+
+def test_other_parameters_never_touch_the_committed_figures():
+    done = reproduce("4", *TINY, "--output", ROOT)
+    assert done.returncode == 1
+    assert "keeps the report's own settings" in done.stderr
+
+
+def test_missing_and_damaged_data_are_one_clear_line(tmp_path):
+    for prepare, complaint in ((lambda: None, "has no train-images"), (lambda: damage(tmp_path), "is damaged")):
+        prepare()
+        done = reproduce(
+            "4", *TINY, "--output", tmp_path / "output", env={**os.environ, "FASHION_MNIST": str(tmp_path)}
+        )
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert complaint in done.stderr
+
+
+def damage(folder):
+    """Copy the data set into a folder and change one byte in the middle."""
+    shutil.copytree(os.environ["FASHION_MNIST"], folder, dirs_exist_ok=True)
+    with open(folder / "train-images-idx3-ubyte", "r+b") as file:
+        file.seek(20_000_000)
+        file.write(b"\x07\x07\x07")
+
+
+def test_a_damaged_record_is_one_clear_line_and_is_not_overwritten(batch, tmp_path):
+    shutil.copytree(batch[0] / "runs", tmp_path / "runs")
+    path = next((tmp_path / "runs").glob("figure_4*.json"))
+    path.write_bytes(path.read_bytes()[:100])
+    done = reproduce("4", *TINY, "--output", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"{path}, line 1, is no record of a run" in done.stderr
+    assert path.stat().st_size == 100
