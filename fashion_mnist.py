@@ -53,7 +53,7 @@ def load(root=None):
     Raises:
         DataError: a file is missing from a folder that the user named, or damaged, or nothing could be fetched.
     """
-    folder = find(root or os.environ.get("FASHION_MNIST"))
+    folder = find(root)
     arrays = [np.frombuffer(_read(folder, name), np.uint8) for name in FILES]
     # The checksums have vouched for headers of 16 bytes before the images and 8 before the labels.
     train_images, train_labels, test_images, test_labels = (torch.from_numpy(array.copy()) for array in arrays)
@@ -61,8 +61,9 @@ def load(root=None):
 
 
 def find(root=None):
-    """Return the folder that holds the four files, fetching them into `data/` if need be; errors as in `load`."""
-    if root is not None:
+    """Return the folder that holds the four files, fetching them into `data/` if need be; arguments as in `load`."""
+    root = root or os.environ.get("FASHION_MNIST")
+    if root:
         for folder in (Path(root), Path(root) / LAYOUT):
             if not _missing(folder):
                 return folder

@@ -1,0 +1,100 @@
+"""What the committed notebooks have to look like; tests/test_reproduce.py runs them."""
+
+import ast
+import subprocess
+import sys
+
+import nbformat
+import papermill
+import pytest
+from conftest import ROOT
+
+import records
+
+FIGURES = [f"figure_{number}" for number in range(2, 10)]
+ALL = [*FIGURES, "report"]
+
+
+def read(name):
+    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(name):
+    return [cell.source for cell in read(name).cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_notebook_is_valid_and_committed_without_outputs(name):
+    notebook = read(name)
+    nbformat.validate(notebook)
+    assert "widgets" not in notebook.metadata
+    strip = [sys.executable, "-m", "nbstripout", "--verify", ROOT / "notebooks" / f"{name}.ipynb"]
+    done = subprocess.run(strip, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_notebook_has_one_title_and_text_before_code(name):
+    cells = read(name).cells
+    titles = [cell for cell in cells if cell.cell_type == "markdown" and cell.source.startswith("# ")]
+    assert titles == [cells[0]]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_exactly_one_cell_is_tagged_parameters_and_it_holds_plain_literals(name):
+    tagged = [cell for cell in read(name).cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    for statement in ast.parse(tagged[0].source).body:
+        assert isinstance(statement, ast.AnnAssign)
+        ast.literal_eval(statement.value)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_papermill_finds_every_parameter_of_a_notebook(name):
+    (tagged,) = (cell for cell in read(name).cells if "parameters" in cell.metadata.get("tags", []))
+    assigned = {statement.target.id: ast.literal_eval(statement.value) for statement in ast.parse(tagged.source).body}
+    inspected = papermill.inspect_notebook(ROOT / "notebooks" / f"{name}.ipynb")
+    assert {key: ast.literal_eval(value["default"]) for key, value in inspected.items()} == assigned
+    if name != "report":
+        assert assigned.keys() <= records.PARAMETERS.keys()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_notebook_defines_nothing_and_has_no_long_cell(name):
+    for source in code_cells(name):
+        assert len(source.splitlines()) <= 20
+        for node in ast.walk(ast.parse(source)):
+            assert not isinstance(node, ast.FunctionDef | ast.ClassDef)
+
+
+def test_what_the_figures_notebooks_share_is_the_same_to_the_letter():
+    """A figure's own cells are its parameters and its name; Figure 5 also trains in rounds and marks the last one."""
+    own = {4: (2, 3), 5: (2, 3, 7, 9)}
+    shared = code_cells("figure_4")
+    for name in FIGURES:
+        for index, (source, expected) in enumerate(zip(code_cells(name), shared, strict=True)):
+            if index not in own[5 if name == "figure_5" else 4]:
+                assert source == expected, (name, index)
+
+
+def test_the_reports_own_calls_stand_in_every_figures_notebook():
+    calls = [
+        "import my_utils as mu",
+        "train_iter, test_iter = mu.load_data_fashion_mnist(",
+        "num_patches, patch_dims = get_possible_patches(784)[",
+        "net = Net(image_dims, num_patches, patch_dims, num_hidden, num_classes",
+        "net.apply(init_weights)",
+        "loss = torch.nn.CrossEntropyLoss()",
+        "train(net, train_iter, test_iter, loss, num_epochs",
+        "mu.evaluate_accuracy(net, test_iter)",
+    ]
+    for name in FIGURES:
+        source = "\n".join(code_cells(name))
+        for call in calls:
+            assert call in source, (name, call)
+
+
+def test_python_files_and_notebooks_are_clean_and_formatted():
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *command, ROOT], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
