@@ -38,19 +38,22 @@ class ClaimsError(ValueError):
     """claims.yaml is not what it should be; the message says where and what was expected."""
 
 
-def load(path=CLAIMS):
-    """Read the claims as nested dicts: `load()["figures"]["figure_4"]["reported"]`.
+def load(path=None):
+    """Read the claims, from claims.yaml or another path: `load()["figures"]["figure_4"]["reported"]`.
 
     Raises:
         ClaimsError: the file is missing, is no YAML, or a key is missing, misspelt or of the wrong kind.
     """
+    path = path or CLAIMS
     try:
         claims = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise ClaimsError(f"{path} can't be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise ClaimsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(claims))
-    if error:
-        raise ClaimsError(f"{path}, at {'.'.join(map(str, error.path)) or 'the top'}: {error.message}")
+    errors = list(jsonschema.Draft202012Validator(SCHEMA).iter_errors(claims))
+    if errors:
+        place = jsonschema.exceptions.best_match(errors).path
+        found = "; ".join(error.message for error in errors if error.path == place)
+        raise ClaimsError(f"{path}, at {'.'.join(map(str, place)) or 'the top'}: {found}")
     return claims

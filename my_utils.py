@@ -239,6 +239,8 @@ def draw_curves(axes, histories, reported=None, first_reported_epoch=1):
     epochs = np.arange(1, len(histories[0]) + 1)
     for name, (label, line_style) in CURVES.items():
         values = np.array([[np.nan if epoch[name] is None else epoch[name] for epoch in h] for h in histories])
+        if name == "test_accuracy":
+            label += f", {values[:, -1].mean():.4f} at the end"
         if np.isfinite(values).any():
             axes.plot(epochs, values.mean(0), line_style, label=label, marker=".", markersize=4)
             axes.fill_between(epochs, values.min(0), values.max(0), alpha=0.25, linewidth=0)

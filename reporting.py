@@ -167,8 +167,8 @@ def draw_overview(results):
             axes.set_title(f"Figure {result['number']}: {result['change']}", fontsize=7)
         for axes in panels[len(results) :]:
             axes.set_visible(False)
-        handles, labels = panels[len(results) - 1].get_legend_handles_labels()
-        labels[-1] = "reported test accuracy"
+        handles, _ = panels[len(results) - 1].get_legend_handles_labels()
+        labels = [*(label for label, _ in mu.CURVES.values()), "reported test accuracy"]
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
 

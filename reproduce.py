@@ -186,7 +186,7 @@ def run_all(runs, jobs):
             n_workers=min(jobs, len(runs)),
             threads_per_worker=1,
             memory_limit=0,
-            dashboard_address=None,
+            dashboard_address=":0",  # any free port: several batches may run at once
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
@@ -318,6 +318,7 @@ def reproduce(options):
     claims.load()
     figures, seeds = sorted(set(options.figures)) or range(2, 10), sorted(set(options.seeds))
     runs = plan(figures, seeds, overrides, runs_folder)
+    missing = [run for run in runs if not run.record_path.exists()]
     try:
         for folder in (figures_folder, runs_folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -326,7 +327,6 @@ def reproduce(options):
         raise BatchError(f"can't write to {output} ({error.strerror}): choose another --output") from None
     fashion_mnist.load()  # fetched and checked once, before many notebooks want it
 
-    missing = [run for run in runs if not run.record_path.exists()]
     print(f"{len(runs)} runs, {len(runs) - len(missing)} done before, {min(options.jobs, len(missing))} at a time")
     seconds = run_all(missing, options.jobs) if missing else {}
 

@@ -79,7 +79,8 @@ def figure_markdown(output, cell, mime_type):
     call = f"#report-figure({', '.join(arguments)})"
     if "caption" not in settings:
         return f"\n\n`{call}`{{=typst}}\n\n"
-    return f"\n\n`{call}[`{{=typst}}{settings['caption'].strip()}`]`{{=typst}}\n\n"
+    # The space keeps the backtick of the bracket apart from one that ends the caption.
+    return f"\n\n`{call}[`{{=typst}}{settings['caption'].strip()} `]`{{=typst}}\n\n"
 
 
 def _typst_string(text):

@@ -1,5 +1,6 @@
 """The batch, run as its users run it, on real data with small parameters."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -15,6 +17,7 @@ from pypdf import PdfReader
 
 import claims
 import records
+from reproduce import main
 
 FIGURES = [f"figure_{number}" for number in range(2, 10)]
 
@@ -32,13 +35,19 @@ def pdf_text(path):
 def kernels(marker):
     """List the processes that have the marker in their environment, which kernels inherit."""
     found = []
-    for process in os.listdir("/proc"):
-        try:
-            if process.isdigit() and f"{marker}=1".encode() in open(f"/proc/{process}/environ", "rb").read():
-                found.append(int(process))
-        except OSError:
-            continue
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # the process has ended meanwhile
+            if f"{marker}=1".encode() in environment.read_bytes():
+                found.append(environment.parent.name)
     return found
+
+
+def refusal(*arguments):
+    """Return the one line with which reproduce.py refuses its arguments."""
+    with pytest.raises(SystemExit) as refused:
+        main(list(map(str, arguments)))
+    assert "\n" not in refused.value.code
+    return refused.value.code
 
 
 def broken_project(folder, figure, code):
@@ -242,54 +251,56 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, code, compl
         (["--jobs", "0"], "--jobs is 0: expected 1 or more"),
     ],
 )
-def test_bad_input_is_one_clear_line_and_nothing_is_written(tmp_path, arguments, complaint):
-    done = reproduce(*arguments, "--output", tmp_path / "output")
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert complaint in done.stderr
-    assert done.stdout == ""
+def test_bad_input_is_one_clear_line_and_nothing_is_written(tmp_path, capsys, arguments, complaint):
+    assert complaint in refusal(*arguments, "--output", tmp_path / "output")
+    assert capsys.readouterr().out == ""
     assert not (tmp_path / "output").exists()
+
+
+def test_a_refusal_goes_to_the_standard_error_and_into_the_exit_code(tmp_path):
+    done = reproduce("10", "--output", tmp_path / "output")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "reproduce.py: there is no figure 10: choose from 2 to 9\n"
 
 
 def test_an_output_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
-    done = reproduce("4", *TINY, "--output", tmp_path / "file" / "output")
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "can't write to" in done.stderr
+    assert "can't write to" in refusal("4", *TINY, "--output", tmp_path / "file" / "output")
 
 
 def test_other_parameters_never_touch_the_committed_figures():
-    done = reproduce("4", *TINY, "--output", ROOT)
-    assert done.returncode == 1
-    assert "keeps the report's own settings" in done.stderr
+    assert "keeps the report's own settings" in refusal("4", *TINY, "--output", ROOT)
 
 
-def test_missing_and_damaged_data_are_one_clear_line(tmp_path):
-    for prepare, complaint in ((lambda: None, "has no train-images"), (lambda: damage(tmp_path), "is damaged")):
-        prepare()
-        done = reproduce(
-            "4", *TINY, "--output", tmp_path / "output", env={**os.environ, "FASHION_MNIST": str(tmp_path)}
-        )
-        assert done.returncode == 1
-        assert done.stderr.count("\n") == 1
-        assert complaint in done.stderr
+def test_missing_data_are_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASHION_MNIST", str(tmp_path))
+    assert f"{tmp_path} has no train-images-idx3-ubyte" in refusal("4", *TINY, "--output", tmp_path / "output")
 
 
-def damage(folder):
-    """Copy the data set into a folder and change one byte in the middle."""
-    shutil.copytree(os.environ["FASHION_MNIST"], folder, dirs_exist_ok=True)
-    with open(folder / "train-images-idx3-ubyte", "r+b") as file:
-        file.seek(20_000_000)
-        file.write(b"\x07\x07\x07")
+def test_damaged_data_are_one_clear_line(tmp_path, data_folder, monkeypatch):
+    for path in Path(data_folder).iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    damaged = tmp_path / "t10k-labels-idx1-ubyte"
+    damaged.unlink()
+    damaged.write_bytes(bytes(10008))
+    monkeypatch.setenv("FASHION_MNIST", str(tmp_path))
+    assert f"{damaged} is damaged" in refusal("4", *TINY, "--output", tmp_path / "output")
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("reported: 0.8508", "reportet: 0.8508"), ("sweeps:", "swept:")])
+def test_a_misspelt_key_in_the_claims_is_one_clear_line(tmp_path, monkeypatch, right, wrong):
+    path = tmp_path / "claims.yaml"
+    path.write_text(claims.CLAIMS.read_text().replace(right, wrong))
+    monkeypatch.setattr(claims, "CLAIMS", path)
+    message = refusal("4", *TINY, "--output", tmp_path / "output")
+    assert str(path) in message
+    assert wrong.split(":")[0] in message
+    assert not (tmp_path / "output").exists()
 
 
 def test_a_damaged_record_is_one_clear_line_and_is_not_overwritten(batch, tmp_path):
     shutil.copytree(batch[0] / "runs", tmp_path / "runs")
     path = next((tmp_path / "runs").glob("figure_4*.json"))
     path.write_bytes(path.read_bytes()[:100])
-    done = reproduce("4", *TINY, "--output", tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert f"{path}, line 1, is no record of a run" in done.stderr
+    assert f"{path}, line 1, is no record of a run" in refusal("4", *TINY, "--output", tmp_path)
     assert path.stat().st_size == 100
