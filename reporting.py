@@ -164,7 +164,7 @@ def draw_overview(results):
         for axes, result in zip(panels, results.values(), strict=False):
             mu.draw_curves(axes, [record["history"] for record in result["records"]], result["reported"])
             axes.set_ylim(0, 1)
-            axes.set_title(f"Figure {result['number']}: {result['change']}", fontsize=7)
+            axes.set_title(f"{result['number']}: {result['change']}", fontsize=7)
         for axes in panels[len(results) :]:
             axes.set_visible(False)
         handles, _ = panels[len(results) - 1].get_legend_handles_labels()

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 
+import jupyter_client
 import nbformat
 import papermill
 import pytest
@@ -92,6 +93,26 @@ def test_the_reports_own_calls_stand_in_every_figures_notebook():
         source = "\n".join(code_cells(name))
         for call in calls:
             assert call in source, (name, call)
+
+
+def test_who_opens_a_notebook_by_hand_sees_a_live_curve_instead_of_lines(tmp_path):
+    """A front end with a person before it allows the kernel to ask questions; papermill and nbconvert don't."""
+    messages = []
+    manager, client = jupyter_client.manager.start_new_kernel(kernel_name="python3", cwd=str(ROOT))
+    try:
+        for index, source in enumerate(code_cells("figure_4")):
+            small = f"num_epochs, train_limit, runs_folder = 2, 600, {str(tmp_path)!r}" if index == 3 else ""
+            reply = client.execute_interactive(
+                f"{small}\n{source}", allow_stdin=True, output_hook=messages.append, timeout=300
+            )
+            assert reply["content"]["status"] == "ok", reply["content"]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    updates = [message for message in messages if message["msg_type"] == "update_display_data"]
+    assert len(updates) == 2
+    assert "image/svg+xml" in updates[-1]["content"]["data"]
+    assert not [message for message in messages if message["msg_type"] == "stream"]
 
 
 def test_python_files_and_notebooks_are_clean_and_formatted():
