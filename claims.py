@@ -46,7 +46,7 @@ def load(path=None):
     """
     path = path or CLAIMS
     try:
-        claims = yaml.safe_load(Path(path).read_text())
+        claims = yaml.safe_load(Path(path).read_bytes())
     except OSError as error:
         raise ClaimsError(f"{path} can't be read: {error.strerror}") from None
     except yaml.YAMLError as error:

@@ -11,6 +11,8 @@ import json
 import math
 import os
 import platform
+import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -47,7 +49,8 @@ def _whole(least, most=math.inf):
 
 
 def _real(expected, condition):
-    return expected, lambda value: type(value) in (int, float) and math.isfinite(value) and condition(value)
+    finite = sys.float_info.max
+    return expected, lambda value: type(value) in (int, float) and abs(value) <= finite and condition(value)
 
 
 PARAMETERS = {  # name: what is expected, and the test for it
@@ -71,7 +74,10 @@ PARAMETERS = {  # name: what is expected, and the test for it
     "patching": _whole(0, len(get_possible_patches(784)) - 1),
     "seed": _whole(0),
     "train_limit": _whole(1, 60000),
-    "device": ("auto, cpu or cuda", lambda value: type(value) is str and value != ""),
+    "device": (
+        "auto, cpu, cuda or cuda:1",
+        lambda value: type(value) is str and re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is not None,
+    ),
     "runs_folder": ("the path of a folder", lambda value: type(value) is str and value != ""),
 }
 NOT_IN_KEY = ("device", "runs_folder")  # the device counts by its kind, and the folder not at all
@@ -195,10 +201,11 @@ def read_records(path):
     if not path.exists():
         return []
     records = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             record = json.loads(line)
-            record["notebook"], record["seed"], record["test_accuracy"], record["history"][0], record["parameters"]
+            record["notebook"], record["seed"], record["test_accuracy"], record["history"][0]
+            record["training_version"], record["parameters"]["seed"]
         except (ValueError, KeyError, IndexError, TypeError):
             raise ValueError(f"{path}, line {number}, is no record of a run: delete the file and run again") from None
         records.append(record)

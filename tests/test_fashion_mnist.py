@@ -1,6 +1,7 @@
 """Finding, checking and fetching the data set: with the real files, but never with a network."""
 
 import gzip
+import shutil
 import subprocess
 import sys
 import zlib
@@ -63,7 +64,8 @@ def network(monkeypatch, tmp_path):
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
     for source in (TORCHVISION, DEBIAN):
         monkeypatch.setattr(fashion_mnist, source, source_named(source))
-    return network
+    yield network
+    shutil.rmtree(tmp_path)  # 50 MB a test, which pytest would keep
 
 
 def put(folder, origin):
@@ -284,8 +286,8 @@ def test_a_second_load_fetches_nothing(plain, network):
     ],
     ids=lambda failure: type(failure).__name__,
 )
-def test_debians_package_is_unpacked_where_torchvision_fails(failure, plain, gzipped, network):
-    network.offers = {TORCHVISION: failure, DEBIAN: gzipped}
+def test_debians_package_is_fetched_where_torchvision_fails(failure, plain, network):
+    network.offers = {TORCHVISION: failure, DEBIAN: plain}
     fashion_mnist.find()
     assert network.used == [TORCHVISION, DEBIAN]
     assert_fetched(plain)

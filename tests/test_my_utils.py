@@ -22,12 +22,18 @@ few_examples = settings(max_examples=20, deadline=None)
 
 @pytest.fixture(scope="module", autouse=True)
 def real():
-    """Load the data set once, and let every test that doesn't ask for more have 600 and 200 images of it."""
+    """Load the data set once, and let every test that doesn't ask for more have 600 and 200 images of it.
+
+    So little work is done by one thread: where other programs are busy, several spend their time waiting.
+    """
     real = fashion_mnist.load()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     few = real[0][:600], real[1][:600], real[2][:200], real[3][:200]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fashion_mnist, "load", lambda root=None: few)
         yield real
+    torch.set_num_threads(threads)
 
 
 def loaders(batch_size=100, **options):
@@ -81,7 +87,7 @@ def assert_same_state(net, state):
 
 def error_of(function, *args, **kwargs):
     """Return the message of the ValueError that a call raises, which has to be a single line."""
-    with pytest.raises(ValueError, match="^[^\n]+$") as info:
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as info:
         function(*args, **kwargs)
     return str(info.value)
 
@@ -364,7 +370,8 @@ def test_a_person_who_looks_sees_one_curve_that_grows(capsys, monkeypatch):
     history = fit(linear_net(), *loaders(), num_epochs=2)
     assert capsys.readouterr().out == ""
     assert shown == [((), {"display_id": True})]
-    assert [mu.to_svg(mu.plot_curves([history[:n]])) for n in (1, 2)] == [update.data for update in updates]
+    expected = [mu.SVG(mu.to_svg(mu.plot_curves([history[:n]]))) for n in (1, 2)]
+    assert [drawing.data for drawing in updates] == [drawing.data for drawing in expected]
 
 
 def test_nobody_is_looking_outside_a_notebook():
@@ -413,7 +420,7 @@ def test_axes_and_curves_and_the_reported_line_are_labelled():
     assert axes.get_xlabel() == "epoch"
     assert "accuracy" in axes.get_ylabel()
     assert "loss" in axes.get_ylabel()
-    curves = ["training loss", "training accuracy", "test accuracy"]
+    curves = ["training loss", "training accuracy", "test accuracy, 0.6500 at the end"]
     assert legend_of([HISTORY], 0.8123) == [*curves, "reported test accuracy, 0.8123"]
     assert legend_of([HISTORY]) == curves
 
@@ -424,14 +431,12 @@ def test_curves_show_the_measures_against_the_epoch():
         assert line.get_xdata().tolist() == [1, 2]
         assert line.get_ydata().tolist() == [epoch[name] for epoch in HISTORY]
     assert set(axes.lines[3].get_ydata()) == {0.8}
-    assert (
-        len({to_hex(line.get_color()) for line in axes.lines})
-        == len({line.get_linestyle() for line in axes.lines})
-        == 4
-    )
+    assert len({to_hex(line.get_color()) for line in axes.lines}) == 4
+    assert len({line.get_linestyle() for line in axes.lines[:3]}) == 3
 
 
 def test_several_histories_give_their_mean_and_a_band_over_their_range():
+    assert legend_of([HISTORY, BETTER])[2] == "test accuracy, 0.7000 at the end"
     axes = axes_of([HISTORY, BETTER])
     for line, band, name in zip(axes.lines, axes.collections, mu.CURVES, strict=True):
         assert line.get_ydata() == pytest.approx([epoch[name] + 0.05 for epoch in HISTORY])
@@ -443,8 +448,7 @@ def test_several_histories_give_their_mean_and_a_band_over_their_range():
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_a_loss_that_is_no_number_is_said_in_the_legend(value):
     history = without_loss(value)
-    labels = ["training loss (not a number)", "training accuracy", "test accuracy"]
-    assert legend_of([history, history]) == labels
+    assert legend_of([history, history])[:2] == ["training loss (not a number)", "training accuracy"]
     assert mu.to_svg(mu.plot_curves([history]))
 
 
@@ -470,7 +474,7 @@ def test_a_shown_figure_is_a_drawing_with_its_alternative_text(monkeypatch):
     monkeypatch.setattr(mu, "display", lambda *args, **kwargs: shown.append((args, kwargs)))
     mu.show(mu.plot_curves([HISTORY]), alt="Rising curves.")
     (((drawing,), options),) = shown
-    assert drawing.data == mu.to_svg(mu.plot_curves([HISTORY]))
+    assert drawing.data == mu.SVG(mu.to_svg(mu.plot_curves([HISTORY]))).data
     assert options == {"metadata": {"image/svg+xml": {"alt": "Rising curves."}}}
 
 
