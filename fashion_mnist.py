@@ -72,10 +72,13 @@ def find(root=None):
     for folder in (DATA / LAYOUT, DEBIAN):
         if not _missing(folder):
             return folder
-    DATA.mkdir(exist_ok=True)
-    with FileLock(DATA / "fetching.lock"):  # several notebooks may start at once: the first one fetches
-        if _missing(DATA / LAYOUT):
-            _fetch(DATA / LAYOUT)
+    try:
+        DATA.mkdir(exist_ok=True)
+        with FileLock(DATA / "fetching.lock"):  # several notebooks may start at once: the first one fetches
+            if _missing(DATA / LAYOUT):
+                _fetch(DATA / LAYOUT)
+    except OSError as error:
+        raise DataError(f"Fashion-MNIST can't be fetched into {DATA}: {error.strerror or error}") from None
     return DATA / LAYOUT
 
 
@@ -90,12 +93,12 @@ def _read(folder, name):
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             content = file.read(size + 1)  # never more, whatever a damaged file unpacks to
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} can't be read ({error}): delete it and run again to fetch it anew") from None
+        raise DataError(f"{path} can't be read ({error}): replace it, or delete it to fetch it anew") from None
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
         raise DataError(
             f"{path} is damaged: {'over ' * (len(content) > size)}{min(len(content), size)} bytes with SHA-256 "
-            f"{found[:12]}…, expected {size} bytes with {digest[:12]}…; delete it and run again to fetch it anew"
+            f"{found[:12]}…, expected {size} bytes with {digest[:12]}…; replace it, or delete it to fetch it anew"
         )
     return content
 
@@ -114,7 +117,7 @@ def _fetch(folder):
                 for name in FILES:
                     os.replace(Path(scratch) / name, folder / name)
                 return
-            except (DataError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+            except Exception as error:  # however a source fails, the next one is tried
                 reason = " ".join(str(error).split()) or type(error).__name__
                 failures.append(f"{source_name}: {reason}")
     raise DataError(

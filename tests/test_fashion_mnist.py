@@ -213,7 +213,7 @@ def test_a_damaged_plain_file_is_an_error_that_names_it_and_helps(name, change, 
     message = error_of_loading()
     assert message.startswith(f"{folder / name} ")
     assert "damaged" in message
-    assert "delete it and run again" in message
+    assert "replace it, or delete it" in message
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_damaged_gzipped_file_is_an_error_that_names_it_and_helps(change, plai
     damaged.write_bytes(change((gzipped / damaged.name).read_bytes()))
     message = error_of_loading()
     assert message.startswith(f"{damaged} ")
-    assert "delete it and run again" in message
+    assert "replace it, or delete it" in message
 
 
 @pytest.mark.parametrize(("name", "other"), [(TEST_LABELS, TRAIN_LABELS), (TRAIN_IMAGES, TEST_IMAGES)])
