@@ -1,8 +1,10 @@
 """The README's commands are run, and its numbers are those of the committed records."""
 
+import io
 import re
 import subprocess
 import sys
+import tarfile
 
 import pytest
 from conftest import ROOT, TINY
@@ -64,7 +66,12 @@ def test_every_file_that_the_readme_links_exists():
             assert (ROOT / link).exists(), link
 
 
-def test_the_readmes_table_is_made_from_the_committed_records():
-    results = reporting.load_results("figures")
+def test_the_readmes_table_is_made_from_the_committed_records(tmp_path):
+    """The committed ones, since a `make report` on another processor may have changed last digits in figures/."""
+    archive = subprocess.run(["git", "archive", "HEAD", "figures"], cwd=ROOT, capture_output=True)
+    if archive.returncode:
+        pytest.skip("not in a git checkout")
+    tarfile.open(fileobj=io.BytesIO(archive.stdout)).extractall(tmp_path, filter="data")
+    results = reporting.load_results(tmp_path / "figures")
     assert len(results) == 8
     assert reporting.results_table(results, link="notebooks/figure_{}.ipynb").data in README
