@@ -53,11 +53,6 @@ def _points(difference):
     return f"{100 * difference:+.2f}".replace("-", "−")
 
 
-def _seeds(result):
-    count = len(result["accuracies"])
-    return f"{count} seed{'s' if count > 1 else ''}"
-
-
 def _spread(result):
     """Write the standard deviation between seeds, in points; a dash if there is one seed only."""
     accuracies = result["accuracies"]
@@ -97,7 +92,7 @@ def caption(result):
     accuracies = result["accuracies"]
     measured = f"{result['mean']:.4f}"
     if len(accuracies) > 1:
-        measured += f", the mean of {_seeds(result)} from {accuracies.min():.4f} to {accuracies.max():.4f}"
+        measured += f", the mean of {len(accuracies)} seeds from {accuracies.min():.4f} to {accuracies.max():.4f}"
     else:
         measured += f" with seed {result['records'][0]['seed']}"
     sentence = result["change"][0].upper() + result["change"][1:]

@@ -112,20 +112,26 @@ def execute(run):
     """Execute one run's notebook, keep the executed notebook beside the record, and return how long it took."""
     logging.getLogger("papermill").setLevel(logging.ERROR)
     started = time.monotonic()
-    with ipc_kernels() as config:
-        papermill.execute_notebook(
-            ROOT / "notebooks" / f"{run.notebook}.ipynb",
-            run.record_path.with_suffix(".ipynb"),
-            parameters=run.parameters,
-            cwd=ROOT,
-            progress_bar=False,
-            stdout_file=EpochLines(run.key),
-            start_timeout=300,
-            config=config,
-        )
+    output = run.record_path.with_suffix(".ipynb")
+    execute_notebook(run.notebook, output, run.parameters, stdout_file=EpochLines(run.key))
     if not run.record_path.exists():
         raise BatchError(f"{run} ended without leaving its record {run.record_path}")
     return time.monotonic() - started
+
+
+def execute_notebook(name, output, parameters, **options):
+    """Execute one of the project's notebooks by papermill, from the project's root, and return it."""
+    with ipc_kernels() as config:
+        return papermill.execute_notebook(
+            ROOT / "notebooks" / f"{name}.ipynb",
+            output,
+            parameters=parameters,
+            cwd=ROOT,
+            progress_bar=False,
+            start_timeout=300,
+            config=config,
+            **options,
+        )
 
 
 @contextmanager
@@ -221,7 +227,7 @@ def reason(exception):
 
 
 def draw_figure(notebook, parameters, new_records, folder):
-    """Merge records into `figure_N.jsonl`, draw `figure_N.svg` from all of them, and return all."""
+    """Merge records into `figure_N.jsonl`, and draw `figure_N.svg` from all of them."""
     found = records.gather(folder / f"{notebook}.jsonl", parameters, new_records)
     num_epochs, num_rounds = parameters["num_epochs"], parameters.get("num_rounds", 1)
     figure = mu.plot_curves(
@@ -230,21 +236,12 @@ def draw_figure(notebook, parameters, new_records, folder):
         first_reported_epoch=num_epochs - num_epochs // num_rounds + 1,
     )
     records.write_at_once(folder / f"{notebook}.svg", mu.to_svg(figure))
-    return found
 
 
 def typeset(figures_folder):
     """Execute the report's notebook on the records in a folder, and typeset it there as report.pdf."""
-    with ipc_kernels() as config, tempfile.TemporaryDirectory() as scratch:
-        notebook = papermill.execute_notebook(
-            ROOT / "notebooks" / "report.ipynb",
-            Path(scratch) / "report.ipynb",
-            parameters={"figures_folder": str(figures_folder)},
-            cwd=ROOT,
-            progress_bar=False,
-            start_timeout=300,
-            config=config,
-        )
+    with tempfile.TemporaryDirectory() as scratch:
+        notebook = execute_notebook("report", Path(scratch) / "report.ipynb", {"figures_folder": str(figures_folder)})
     pdf, _ = TypstPDFExporter().from_notebook_node(notebook)
     records.write_at_once(figures_folder / "report.pdf", pdf)
 
