@@ -2,7 +2,7 @@ PYTHON = python3
 VENV = .venv
 SEEDS = 0
 
-.PHONY: report test clean
+.PHONY: report test bench clean
 
 report: $(VENV)/ready
 	$(VENV)/bin/python reproduce.py --seeds $(SEEDS)
@@ -10,10 +10,17 @@ report: $(VENV)/ready
 test: $(VENV)/ready
 	$(VENV)/bin/python -m pytest
 
+bench: $(VENV)/bench-ready
+	$(VENV)/bin/python -m benchmarks.benchmark
+
 $(VENV)/ready: requirements.txt tests/requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet -r requirements.txt -r tests/requirements.txt -c constraints.txt
 	touch $(VENV)/ready
+
+$(VENV)/bench-ready: $(VENV)/ready benchmarks/requirements.txt
+	$(VENV)/bin/python -m pip install --quiet -r benchmarks/requirements.txt -c constraints.txt
+	touch $(VENV)/bench-ready
 
 clean:
 	rm -rf $(VENV) runs trial

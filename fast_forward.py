@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from model import Net, Transpose
 
 HOOKS = ("forward", "forward_pre", "backward", "backward_pre")  # PyTorch has no public way to ask for them
-BLOCK = 8  # images whose hidden matrix is worked on at a time: 1 MB, about one core's second-level cache
+BLOCK = 8  # images a core whose hidden matrix is worked on at a time: 1 MB, about one core's second-level cache
 
 
 def can_fast_forward(net):
@@ -120,7 +120,7 @@ class Hidden:
 
     def __init__(self, S, W1, dropout):
         self.S, self.W1, self.dropout = S.detach(), W1.detach(), dropout
-        self.block = BLOCK if S.device.type == "cpu" else S.shape[2]
+        self.block = BLOCK * torch.get_num_threads() if S.device.type == "cpu" else S.shape[2]
         self.buffer = S.new_empty(S.shape[1] * min(self.block, S.shape[2]), W1.shape[1])
         self.dropped = {}
 
@@ -132,8 +132,12 @@ class Hidden:
             H = torch.mm(S.t(), self.W1, out=self.buffer[: S.shape[1]]).relu_()
             if self.dropout:
                 if start not in self.dropped:
-                    self.dropped[start] = _random_positions(H.numel(), self.dropout, H.device)
-                H.view(-1).index_fill_(0, self.dropped[start], 0)
+                    self.dropped[start] = _random_units(H, self.dropout)
+                dropped = self.dropped[start]
+                if dropped.dtype == torch.bool:
+                    H.masked_fill_(dropped, 0)
+                else:
+                    H.view(-1).index_fill_(0, dropped, 0)
             yield images, S, H
 
     def backward(self, grad_of_block):
@@ -218,10 +222,20 @@ class CentredHiddenTimesWeight(torch.autograd.Function):
         return *ctx.hidden.backward(grad_of_block), dW2, db2, None
 
 
-def _random_positions(num_positions, probability, device):
-    """Draw each position with the given probability, by the gaps between the drawn ones: quick where they are few."""
+def _random_units(H, probability):
+    """Draw each unit of H with the given probability: as a mask or, quicker on a CPU where they are few, as positions.
+
+    A mask has one size whatever is drawn, which a CUDA graph needs.
+    """
+    if H.is_cuda or probability > 0.2:
+        return torch.empty(H.shape, dtype=torch.bool, device=H.device).bernoulli_(probability)
+    return _random_positions(H.numel(), probability)
+
+
+def _random_positions(num_positions, probability):
+    """Draw each position with the given probability, by the gaps between the drawn ones."""
     expected = num_positions * probability
-    gaps = torch.empty(int(expected + 10 * expected**0.5 + 10), device=device).geometric_(probability)
+    gaps = torch.empty(int(expected + 10 * expected**0.5 + 10)).geometric_(probability)
     positions = gaps.long().cumsum(0) - 1
     return positions[positions < num_positions]
 

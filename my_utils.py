@@ -5,6 +5,7 @@ The names and the order of arguments are those of the report, which has them fro
 
 import io
 import math
+import warnings
 
 import numpy as np
 import torch
@@ -157,32 +158,111 @@ def train(net, train_iter, test_iter, loss, num_epochs, optimizer):
     """
     keep_freed_memory()
     curve = display(display_id=True) if _somebody_is_looking() else None
+    step = TrainingStep(net, loss, optimizer)
     history = []
     for epoch in range(1, num_epochs + 1):
-        net.train()
-        forward = _forward_of(net)
-        total_loss = total_correct = num_images = 0
-        for X, y in train_iter:
-            optimizer.zero_grad()
-            y_hat = forward(X)
-            batch_loss = loss(y_hat, y)
-            batch_loss.backward()
-            optimizer.step()
-            total_loss += batch_loss.detach().double() * len(y)
-            total_correct += (y_hat.detach().argmax(dim=1) == y).sum()
-            num_images += len(y)
-        history.append(
-            {
-                "train_loss": float(total_loss) / num_images,
-                "train_accuracy": int(total_correct) / num_images,
-                "test_accuracy": evaluate_accuracy(net, test_iter),
-            }
-        )
+        history.append(train_epoch(step, train_iter) | {"test_accuracy": evaluate_accuracy(net, test_iter)})
         if curve:
             curve.update(SVG(to_svg(plot_curves([history]))))
         else:
             print(f"epoch {epoch} of {num_epochs}: " + describe(history[-1]), flush=True)
+        if any(parameter.isnan().all() for parameter in net.parameters()):
+            print("A layer holds nothing but NaN, which no further epoch can change.", flush=True)
+            return history + [history[-1]] * (num_epochs - epoch)
     return history
+
+
+def train_epoch(step, train_iter):
+    """Go through the training images once.
+
+    Args:
+        step: a `TrainingStep`.
+        train_iter: batches, as from `load_data_fashion_mnist`.
+
+    Returns:
+        A dict with "train_loss" and "train_accuracy", averaged over the epoch while the network learns.
+    """
+    step.start_epoch()
+    num_images = 0
+    for X, y in train_iter:
+        step(X, y)
+        num_images += len(y)
+    return {
+        "train_loss": step.total_loss.item() / num_images,
+        "train_accuracy": step.total_correct.item() / num_images,
+    }
+
+
+class TrainingStep:
+    """Forward, loss, backward and update for one batch; on a GPU recorded as a CUDA graph, and then replayed.
+
+    A small network's step is a hundred short kernels, which a GPU finishes sooner than Python can ask for the next.
+    A graph asks for all of them at once. The first batches, and batches of another size than the first, such as the
+    last of an epoch, are computed without it; so is everything on a CPU.
+
+    Attributes:
+        total_loss, total_correct: sums over the images of the epoch so far, on the network's device.
+    """
+
+    WARM_UP = 3  # batches that CUDA's libraries need to set themselves up before a recording
+
+    def __init__(self, net, loss, optimizer):
+        self.net, self.loss, self.optimizer = net, loss, optimizer
+        self.device = next(net.parameters()).device
+        self.total_loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.total_correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.recordable = self.device.type == "cuda"
+        self.num_computed = 0
+        self.graph = None
+
+    def start_epoch(self):
+        self.net.train()
+        self.forward = _forward_of(self.net)
+        self.total_loss.zero_()
+        self.total_correct.zero_()
+
+    def __call__(self, X, y):
+        """Learn from one batch: images (batch, 1, 28, 28) and labels (batch,)."""
+        if self.num_computed == 0:
+            self.X, self.y = X.clone(), y.clone()
+        fits = self.recordable and X.shape == self.X.shape
+        if fits and self.num_computed >= self.WARM_UP and self.graph is None:
+            self._record()
+        if fits and self.graph:
+            self.X.copy_(X)
+            self.y.copy_(y)
+            self.graph.replay()
+        else:
+            self.num_computed += 1
+            self._compute(X, y)
+
+    def _compute(self, X, y):
+        self.optimizer.zero_grad()
+        y_hat = self.forward(X)
+        batch_loss = self.loss(y_hat, y)
+        batch_loss.backward()
+        self.optimizer.step()
+        self.total_loss += batch_loss.detach().double() * len(y)
+        self.total_correct += (y_hat.detach().argmax(dim=1) == y).sum()
+
+    def _record(self):
+        """Record a step without computing it; if PyTorch refuses, the training goes on without a graph."""
+        graph = torch.cuda.CUDAGraph()
+        self._say_capturable(True)
+        try:
+            with torch.cuda.graph(graph):
+                self._compute(self.X, self.y)
+        except RuntimeError as error:
+            warnings.warn(f"training without a CUDA graph: {error}", stacklevel=2)
+            self.recordable = False
+        else:
+            self.graph = graph
+        self._say_capturable(False)
+
+    def _say_capturable(self, capturable):
+        """Answer for what optimizers ask of their user before a recording; outside of one, True makes them warn."""
+        for group in self.optimizer.param_groups:
+            group["capturable"] = capturable
 
 
 def describe(epoch):

@@ -152,7 +152,7 @@ def write_record(notebook, parameters, net, history, correct):
         "correct": base64.b64encode(np.packbits(correct.cpu().numpy())).decode(),
         "forward": "fast_forward" if can_fast_forward(net) else "net",
         "device": device.type,
-        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
@@ -170,7 +170,8 @@ def write_record(notebook, parameters, net, history, correct):
     return path
 
 
-def _processor():
+def processor():
+    """Name this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))

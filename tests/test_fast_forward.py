@@ -217,7 +217,7 @@ def test_every_position_is_drawn_with_the_asked_probability(num_positions, proba
     num_draws = 1000
     counts = torch.zeros(num_positions)
     for _ in range(num_draws):
-        positions = _random_positions(num_positions, probability, "cpu")
+        positions = _random_positions(num_positions, probability)
         counts[positions] += 1
     variance = num_draws * probability * (1 - probability)
     squares = (counts - num_draws * probability) ** 2 / variance  # chi-square: mean 1, variance 2 + 1 / variance
@@ -229,7 +229,7 @@ def test_every_position_is_drawn_with_the_asked_probability(num_positions, proba
 @given(num_positions=st.integers(1, 5000), probability=st.floats(0.01, 0.99), seed=st.integers(0, 1000))
 def test_drawn_positions_increase_and_stay_in_range(num_positions, probability, seed):
     torch.manual_seed(seed)
-    positions = _random_positions(num_positions, probability, "cpu")
+    positions = _random_positions(num_positions, probability)
     assert positions.dtype == torch.int64
     assert torch.all(positions.diff() > 0)
     assert torch.all((positions >= 0) & (positions < num_positions))
