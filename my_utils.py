@@ -160,16 +160,23 @@ def train(net, train_iter, test_iter, loss, num_epochs, optimizer):
     curve = display(display_id=True) if _somebody_is_looking() else None
     step = TrainingStep(net, loss, optimizer)
     history = []
+    lost = False
     for epoch in range(1, num_epochs + 1):
-        history.append(train_epoch(step, train_iter) | {"test_accuracy": evaluate_accuracy(net, test_iter)})
+        if lost:
+            history.append(history[-1])  # as training would measure it again
+        else:
+            lost = _is_lost(net)
+            history.append(train_epoch(step, train_iter) | {"test_accuracy": evaluate_accuracy(net, test_iter)})
         if curve:
             curve.update(SVG(to_svg(plot_curves([history]))))
         else:
             print(f"epoch {epoch} of {num_epochs}: " + describe(history[-1]), flush=True)
-        if any(parameter.isnan().all() for parameter in net.parameters()):
-            print("A layer holds nothing but NaN, which no further epoch can change.", flush=True)
-            return history + [history[-1]] * (num_epochs - epoch)
     return history
+
+
+def _is_lost(net):
+    """Say whether a layer holds nothing but NaN: then so do the class scores, and no further epoch changes that."""
+    return any(bool(parameter.isnan().all()) for parameter in net.parameters())
 
 
 def train_epoch(step, train_iter):
@@ -208,10 +215,10 @@ class TrainingStep:
 
     def __init__(self, net, loss, optimizer):
         self.net, self.loss, self.optimizer = net, loss, optimizer
-        self.device = next(net.parameters()).device
-        self.total_loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.total_correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        self.recordable = self.device.type == "cuda"
+        device = next(net.parameters()).device
+        self.total_loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.total_correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.recordable = device.type == "cuda"
         self.num_computed = 0
         self.graph = None
 

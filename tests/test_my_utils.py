@@ -1,6 +1,7 @@
 """The helper module: loading, accuracy, training and figures, on a few hundred of the real images."""
 
 import math
+from contextlib import contextmanager
 from xml.etree import ElementTree
 
 import pytest
@@ -347,6 +348,111 @@ def test_three_trainings_of_one_epoch_are_one_of_three_epochs_bit_for_bit():
 def test_the_net_trains_in_training_mode_even_if_it_came_in_evaluation_mode():
     histories = [fit(small_net(batch_norm=True).train(mode), *loaders()) for mode in (True, False)]
     assert histories[0] == histories[1]
+
+
+def test_a_net_of_nan_is_not_trained_on_but_measured_as_if_it_were(monkeypatch):
+    num_epochs, epochs = 5, []
+    train_epoch = mu.train_epoch
+    monkeypatch.setattr(mu, "train_epoch", lambda *arguments: epochs.append(1) or train_epoch(*arguments))
+    short = fit(small_net(), *loaders(), num_epochs=num_epochs, lr=1e30)
+    assert len(epochs) == 2
+    monkeypatch.setattr(mu, "_is_lost", lambda net: False)
+    whole = fit(small_net(), *loaders(), num_epochs=num_epochs, lr=1e30)
+    assert len(epochs) == 2 + num_epochs
+    assert len(short) == num_epochs
+    assert str(short) == str(whole)  # in which one NaN is like another
+
+
+def test_a_net_with_a_few_nan_is_trained_on(monkeypatch):
+    net = small_net()
+    with torch.no_grad():
+        net.classifier.linear.bias[0] = math.nan
+    assert not mu._is_lost(net)
+    nn.init.constant_(net.classifier.linear.bias, math.nan)
+    assert mu._is_lost(net)
+
+
+class RecordedStep:
+    """Stands in for a CUDA graph: what runs while it records has no effect, and a replay is the recorded step."""
+
+    recordings = 0
+
+    def __init__(self):
+        self.replays = 0
+
+    def replay(self):
+        self.replays += 1
+        self.compute(self.step.X, self.step.y)
+
+
+@pytest.fixture
+def recording(monkeypatch):
+    """Let steps on the CPU be recorded, and return a function that makes such a step."""
+
+    @contextmanager
+    def graph(recorded):
+        RecordedStep.recordings += 1
+        recorded.step._compute, recorded.compute = lambda X, y: None, recorded.step._compute
+        yield
+        recorded.step._compute = recorded.compute
+
+    def step_of(net, optimizer):
+        step = mu.TrainingStep(net, nn.functional.cross_entropy, optimizer)
+        step.recordable = True
+        RecordedStep.step = step
+        return step
+
+    RecordedStep.recordings = 0
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", RecordedStep)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    return step_of
+
+
+def test_a_recorded_training_is_the_plain_one_bit_for_bit(recording):
+    plain, recorded = small_net(dropout=0.1), small_net(dropout=0.1)
+    expected = fit(plain, *loaders(70), num_epochs=2)  # 600 images: eight batches of 70 and one of 40
+    train_iter, test_iter = loaders(70)
+    step = recording(recorded, torch.optim.SGD(recorded.parameters(), 0.1))
+    history = [
+        mu.train_epoch(step, train_iter) | {"test_accuracy": mu.evaluate_accuracy(recorded, test_iter)}
+        for _ in range(2)
+    ]
+    assert history == expected
+    assert_same_state(recorded, copy_of_state(plain))
+    assert RecordedStep.recordings == 1
+    assert step.graph.replays == (8 - mu.TrainingStep.WARM_UP) + 8
+
+
+def test_a_training_that_can_not_be_recorded_goes_on_without(recording, monkeypatch):
+    @contextmanager
+    def refuse(_):
+        yield
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    plain, refused = small_net(), small_net()
+    expected = fit(plain, *loaders(), num_epochs=1)
+    train_iter, _ = loaders()
+    step = recording(refused, torch.optim.SGD(refused.parameters(), 0.1))
+    compute = step._compute
+    monkeypatch.setattr(torch.cuda, "graph", refuse)
+    monkeypatch.setattr(step, "_compute", lambda X, y: None if X is step.X else compute(X, y))
+    with pytest.warns(UserWarning, match="without a CUDA graph: operation not permitted"):
+        measured = mu.train_epoch(step, train_iter)
+    assert measured == {name: expected[0][name] for name in measured}
+    assert step.graph is None
+    assert not step.optimizer.param_groups[0]["capturable"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("options", [{}, {"batch_norm": True}, {"dropout": 0.1}])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_a_gpu_records_every_training(optimizer, options):
+    net = small_net(**options).cuda()
+    train_iter, _ = mu.load_data_fashion_mnist(100, device="cuda")
+    step = mu.TrainingStep(net, nn.functional.cross_entropy, optimizer(net.parameters(), 0.01, fused=True))
+    losses = [mu.train_epoch(step, train_iter)["train_loss"] for _ in range(3)]
+    assert step.graph is not None
+    assert losses[2] < losses[0]
 
 
 def test_a_batch_prints_one_line_an_epoch(capsys):
