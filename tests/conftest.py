@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import fashion_mnist
 
@@ -33,3 +34,12 @@ def batch(tmp_path_factory, data_folder):
     done = reproduce(*TINY, "--jobs", 2, "--output", output)
     assert done.returncode == 0, done.stdout + done.stderr
     return output, done.stdout
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Let PyTorch compute with one thread, as in a batch; where other programs are busy, several would wait a lot."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

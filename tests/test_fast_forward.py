@@ -19,6 +19,8 @@ from fast_forward import (
 )
 from model import Net
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PATCHINGS = [(6, 4, 3), (6, 9, 2), (4, 16, 1), (5, 1, 5)]  # image_dims, num_patches, patch_dims
 SIZES = (6, 4, 3, [9, 8, 7, 6, 5], 4)
 REPORT_SIZES = (28, 4, 14, [256, 128, 64, 32, 16], 10)
@@ -176,18 +178,33 @@ def test_scores_with_dropout_spread_like_those_of_the_plain_net(batch_norm):
     torch.testing.assert_close(fast.std(0), plain.std(0), rtol=0.1, atol=0)
 
 
-def test_dropout_zeroes_its_share_of_the_hidden_matrix_and_leaves_the_rest():
+def test_several_threads_compute_a_net_of_the_report_exactly():
+    torch.set_num_threads(3)
+    try:
+        assert_fast_equals_plain(random_net(*REPORT_SIZES), 3 * BLOCK + 3)
+    finally:
+        torch.set_num_threads(1)
+
+
+as_positions_and_as_mask = pytest.mark.parametrize("dropout", [0.1, 0.3])
+
+
+@as_positions_and_as_mask
+def test_dropout_zeroes_its_share_of_the_hidden_matrix_and_leaves_the_rest(dropout):
     torch.manual_seed(0)
     S, W1 = torch.rand(3, 20, 2 * BLOCK + 3), torch.rand(3, 30)
-    H, whole_H = (torch.cat([H.clone() for _, _, H in Hidden(S, W1, p).blocks()]) for p in (0.3, 0.0))
+    H, whole_H = (torch.cat([H.clone() for _, _, H in Hidden(S, W1, p).blocks()]) for p in (dropout, 0.0))
     dropped = H == 0
     torch.testing.assert_close(H[~dropped], whole_H[~dropped], rtol=0, atol=0)
-    assert dropped.double().mean().item() == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / H.numel()))
+    assert dropped.double().mean().item() == pytest.approx(
+        dropout, abs=4 * math.sqrt(dropout * (1 - dropout) / H.numel())
+    )
 
 
-def test_dropout_draws_another_mask_for_every_block_and_keeps_it():
+@as_positions_and_as_mask
+def test_dropout_draws_another_mask_for_every_block_and_keeps_it(dropout):
     torch.manual_seed(0)
-    hidden = Hidden(torch.rand(3, 20, 2 * BLOCK), torch.rand(3, 30), 0.3)
+    hidden = Hidden(torch.rand(3, 20, 2 * BLOCK), torch.rand(3, 30), dropout)
     first, second = (H == 0 for _, _, H in hidden.blocks())
     first_again, second_again = (H == 0 for _, _, H in hidden.blocks())
     assert not torch.equal(first, second)

@@ -22,19 +22,13 @@ few_examples = settings(max_examples=20, deadline=None)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def real():
-    """Load the data set once, and let every test that doesn't ask for more have 600 and 200 images of it.
-
-    So little work is done by one thread: where other programs are busy, several spend their time waiting.
-    """
+def real(one_thread):
+    """Load the data set once, and let every test that doesn't ask for more have 600 and 200 images of it."""
     real = fashion_mnist.load()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     few = real[0][:600], real[1][:600], real[2][:200], real[3][:200]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fashion_mnist, "load", lambda root=None: few)
         yield real
-    torch.set_num_threads(threads)
 
 
 def loaders(batch_size=100, **options):

@@ -336,12 +336,8 @@ def test_other_data_change_the_key(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def batches():
-    """Load the data, and train with one thread, as the notebooks do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield mu.load_data_fashion_mnist(64, device="cpu", train_limit=500)
-    torch.set_num_threads(threads)
+def batches(one_thread):
+    return mu.load_data_fashion_mnist(64, device="cpu", train_limit=500)
 
 
 def tiny_run(folder, batches):
