@@ -186,8 +186,7 @@ def run_all(runs, jobs):
     """
     progress = Progress(runs)
     seconds, failed = {}, []
-    # One thread a run, as Dask sets OMP_NUM_THREADS for its workers and so for their notebooks: two runs of one thread
-    # are faster than one of two, and the numbers don't depend on the cores.
+    # One thread a run: two runs of one thread are faster than one of two, and the numbers don't depend on the cores.
     with (
         LocalCluster(
             n_workers=min(jobs, len(runs)),
