@@ -26,7 +26,7 @@ def test_contenders_of_pytorch_arrive_at_the_same_accuracy(batch_norm):
     assert max(accuracies) - min(accuracies) < benchmark.AGREEMENT
 
 
-def test_a_measurement_that_fails_is_reported_with_its_error(capsys):
+def test_a_measurement_that_fails_is_reported_with_its_error():
     with pytest.raises(SystemExit, match=r"benchmark\.py: measure .* failed:\n[\s\S]*KeyError: 'abacus'"):
         benchmark.in_processes(
             1, 1, benchmark.measure, contender="abacus", batch_size=100, batch_norm=False, num_images=100
