@@ -1,24 +1,39 @@
-"""Read `claims.yaml`, what the report says, and refuse it if a key is missing, misspelt or of the wrong kind."""
+"""Read `claims.yaml`, what the report says, and list the settings that it speaks of.
 
+A setting is a complete set of parameters of a run, seed apart: what a notebook's parameters cell holds, and whatever
+the claims change in it.
+"""
+
+import ast
+import json
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import jsonschema
 import yaml
 
-CLAIMS = Path(__file__).parent / "claims.yaml"
+ROOT = Path(__file__).parent
+CLAIMS = ROOT / "claims.yaml"
+NUM_VALIDATION = 10000  # training images held out where settings are chosen without the test images
 
 ACCURACY = {"type": "number", "minimum": 0, "maximum": 1}
 
 
-def _object(properties):
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+def _object(properties, **optional):
+    return {
+        "type": "object",
+        "properties": {**properties, **optional},
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
+NOTEBOOK = {"type": "string", "pattern": "^figure_[2-9]$"}
 FIGURE = _object({"change": {"type": "string"}, "setting": {"type": "object"}, "reported": ACCURACY})
 SWEEP = _object(
     {
-        "notebook": {"type": "string", "pattern": "^figure_[2-9]$"},
-        "claim": {"type": "string"},
+        "notebook": NOTEBOOK,
         "vary": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "array", "minItems": 1}},
         "reported": {
             "type": "array",
@@ -26,10 +41,33 @@ SWEEP = _object(
         },
     }
 )
+FACTORIAL = _object(
+    {
+        "notebook": NOTEBOOK,
+        "factors": {
+            "type": "object",
+            "minProperties": 2,
+            "additionalProperties": {"type": "array", "items": {"type": "object"}, "minItems": 2, "maxItems": 2},
+        },
+    }
+)
+SETTING = {
+    "type": "object",
+    "properties": {"notebook": NOTEBOOK, "sweep": {"type": "string"}},
+    "oneOf": [{"required": ["notebook"]}, {"required": ["sweep"], "maxProperties": 1}],
+}
+SETTINGS = {"anyOf": [SETTING, {"type": "array", "items": SETTING, "minItems": 1}]}
+COMPARISON = {
+    **_object({"claim": {"type": "string"}, "than": SETTINGS}, better=SETTINGS, no_better=SETTINGS, margin=ACCURACY),
+    "oneOf": [{"required": ["better"]}, {"required": ["no_better"]}],
+}
 SCHEMA = _object(
     {
         "figures": _object({f"figure_{number}": FIGURE for number in range(2, 10)}),
         "sweeps": {"type": "object", "additionalProperties": SWEEP},
+        "held_out": {"type": "array", "items": {"type": "string"}},
+        "factorial": FACTORIAL,
+        "comparisons": {"type": "object", "additionalProperties": COMPARISON},
     }
 )
 
@@ -56,4 +94,93 @@ def load(path=None):
         place = jsonschema.exceptions.best_match(errors).path
         found = "; ".join(error.message for error in errors if error.path == place)
         raise ClaimsError(f"{path}, at {'.'.join(map(str, place)) or 'the top'}: {found}")
+    for place, name in _named_sweeps(claims):
+        if name not in claims["sweeps"]:
+            raise ClaimsError(f"{path}, at {place}: there is no sweep {name!r}")
     return claims
+
+
+def _named_sweeps(claims):
+    yield from (("held_out", name) for name in claims["held_out"])
+    for name, comparison in claims["comparisons"].items():
+        for side in ("better", "no_better", "than"):
+            for setting in _as_list(comparison.get(side, [])):
+                if "sweep" in setting:
+                    yield f"comparisons.{name}.{side}", setting["sweep"]
+
+
+# Settings
+
+
+def notebook_defaults(notebook):
+    """Read the values in a notebook's parameters cell."""
+    return {name: ast.literal_eval(value) for name, value in _parameters_cell(notebook).items()}
+
+
+@cache
+def _parameters_cell(notebook):
+    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
+    (cell,) = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    return {line.target.id: line.value for line in ast.parse("".join(cell["source"])).body}
+
+
+def sweep_settings(sweep, claims):
+    """List the settings of a sweep."""
+    defaults = notebook_defaults(claims["sweeps"][sweep]["notebook"])
+    return [defaults | combination for combination in _combinations(claims["sweeps"][sweep]["vary"])]
+
+
+def reported_settings(sweep, claims):
+    """List the settings of a sweep that the report gives an accuracy of, each with this accuracy."""
+    defaults = notebook_defaults(claims["sweeps"][sweep]["notebook"])
+    return [
+        (defaults | {name: value for name, value in entry.items() if name != "accuracy"}, entry["accuracy"])
+        for entry in claims["sweeps"][sweep]["reported"]
+    ]
+
+
+def held_out_settings(sweep, claims):
+    """List the settings of a sweep with training images held out."""
+    return [setting | {"num_validation": NUM_VALIDATION} for setting in sweep_settings(sweep, claims)]
+
+
+def factorial_settings(claims):
+    """List the runs of the factorial: for each its levels, a tuple with -1 or 1 a factor, and its setting.
+
+    These are the combinations whose levels multiply to 1, the half in which no effect of one or two factors is mixed
+    up with another one of these (a design of resolution V: Box, Hunter and Hunter, "Statistics for Experimenters").
+    """
+    defaults = notebook_defaults(claims["factorial"]["notebook"])
+    factors = list(claims["factorial"]["factors"].values())
+    runs = []
+    for levels in product((-1, 1), repeat=len(factors)):
+        if levels.count(-1) % 2 == 0:
+            changes = [factor[level > 0] for factor, level in zip(factors, levels, strict=True)]
+            runs.append((levels, defaults | {name: value for change in changes for name, value in change.items()}))
+    return runs
+
+
+def compared_settings(comparison, claims):
+    """List the pairs of different settings that a comparison is about: of each first and second."""
+    first = _settings(comparison.get("better", comparison.get("no_better")), claims)
+    second = _settings(comparison["than"], claims)
+    return [(a, b) for a in first for b in second if a | {"num_rounds": 1} != b | {"num_rounds": 1}]
+
+
+def _settings(description, claims):
+    found = []
+    for item in _as_list(description):
+        if "sweep" in item:
+            found += sweep_settings(item["sweep"], claims)
+        else:
+            changes = {name: value for name, value in item.items() if name != "notebook"}
+            found.append(notebook_defaults(item["notebook"]) | changes)
+    return found
+
+
+def _combinations(vary):
+    return [dict(zip(vary, values, strict=True)) for values in product(*vary.values())]
+
+
+def _as_list(item):
+    return item if isinstance(item, list) else [item]

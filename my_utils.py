@@ -24,7 +24,9 @@ AUGMENTATIONS = ("RandomAffine", "RandomHorizontalFlip", "RandomErasing")
 # Loading
 
 
-def load_data_fashion_mnist(batch_size, *, seed=0, device="auto", train_limit=None, augmentation=(), root=None):
+def load_data_fashion_mnist(
+    batch_size, *, seed=0, device="auto", train_limit=None, num_validation=0, augmentation=(), root=None
+):
     """Load Fashion-MNIST into memory and return the iterators over its training and test batches.
 
     Args:
@@ -32,6 +34,7 @@ def load_data_fashion_mnist(batch_size, *, seed=0, device="auto", train_limit=No
         seed: what the order of the training images, their augmentation and the network's dropout derive from.
         device: "auto" for a GPU if there is one, or a device of PyTorch such as "cpu" or "cuda".
         train_limit: use only the first so many training images, for a trial; None uses all 60,000.
+        num_validation: hold out the last so many training images, to choose by: `train` measures the accuracy on them.
         augmentation: names of `AUGMENTATIONS` to apply, in this order, to every training image.
         root: a folder with the data set; None looks in the usual places and fetches it if need be.
 
@@ -46,9 +49,12 @@ def load_data_fashion_mnist(batch_size, *, seed=0, device="auto", train_limit=No
         raise ValueError(f"batch_size is {batch_size}: expected 1 or more")
     device = get_device(device)
     train_images, train_labels, test_images, test_labels = fashion_mnist.load(root)
-    train_images, train_labels = train_images[:train_limit], train_labels[:train_limit]
+    held_out = len(train_labels) - num_validation
+    last = min(train_limit or held_out, held_out)
     augment = get_augmentation(augmentation)
-    train_iter = Batches(train_images, train_labels, batch_size, device, seed=seed, augment=augment)
+    train_iter = Batches(train_images[:last], train_labels[:last], batch_size, device, seed=seed, augment=augment)
+    if num_validation:
+        train_iter.validation_iter = Batches(train_images[held_out:], train_labels[held_out:], batch_size, device)
     return train_iter, Batches(test_images, test_labels, batch_size, device)
 
 
@@ -62,7 +68,12 @@ class Batches:
         images: bytes (n, 28, 28); labels: bytes (n,).
         seed: None keeps the images in their order.
         augment: function of one image (1, 28, 28), or None.
+
+    Attributes:
+        validation_iter: for training images, the batches of those that were held out, or None.
     """
+
+    validation_iter = None
 
     def __init__(self, images, labels, batch_size, device, *, seed=None, augment=None):
         self.images = images.unsqueeze(1).to(device, torch.float32) / 255
@@ -142,7 +153,7 @@ def _forward_of(net):
 # Training
 
 
-def train(net, train_iter, test_iter, loss, num_epochs, optimizer):
+def train(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler=None):
     """Train a network, showing the curve as it grows if somebody is looking, else printing a line an epoch.
 
     Args:
@@ -151,14 +162,16 @@ def train(net, train_iter, test_iter, loss, num_epochs, optimizer):
         loss: function of class scores (batch, classes) and labels (batch,), giving the batch's mean.
         num_epochs: passes over the training images.
         optimizer: of `torch.optim`, over the network's parameters.
+        scheduler: of `torch.optim.lr_scheduler`, stepped after every batch; None keeps the learning rate.
 
     Returns:
         A list with one dict an epoch: "train_loss" in nats and "train_accuracy", both averaged over the epoch while
-        the network learns, and "test_accuracy" after it; accuracies are fractions in [0, 1].
+        the network learns, and "test_accuracy" after it, as well as "validation_accuracy" if images were held out;
+        accuracies are fractions in [0, 1].
     """
     keep_freed_memory()
     curve = display(display_id=True) if _somebody_is_looking() else None
-    step = TrainingStep(net, loss, optimizer)
+    step = TrainingStep(net, loss, optimizer, scheduler)
     history = []
     lost = False
     for epoch in range(1, num_epochs + 1):
@@ -166,7 +179,10 @@ def train(net, train_iter, test_iter, loss, num_epochs, optimizer):
             history.append(history[-1])  # as training would measure it again
         else:
             lost = _is_lost(net)
-            history.append(train_epoch(step, train_iter) | {"test_accuracy": evaluate_accuracy(net, test_iter)})
+            epoch_measures = train_epoch(step, train_iter) | {"test_accuracy": evaluate_accuracy(net, test_iter)}
+            if train_iter.validation_iter:
+                epoch_measures["validation_accuracy"] = evaluate_accuracy(net, train_iter.validation_iter)
+            history.append(epoch_measures)
         if curve:
             curve.update(SVG(to_svg(plot_curves([history]))))
         else:
@@ -213,12 +229,12 @@ class TrainingStep:
 
     WARM_UP = 3  # batches that CUDA's libraries need to set themselves up before a recording
 
-    def __init__(self, net, loss, optimizer):
-        self.net, self.loss, self.optimizer = net, loss, optimizer
+    def __init__(self, net, loss, optimizer, scheduler=None):
+        self.net, self.loss, self.optimizer, self.scheduler = net, loss, optimizer, scheduler
         device = next(net.parameters()).device
         self.total_loss = torch.zeros((), dtype=torch.float64, device=device)
         self.total_correct = torch.zeros((), dtype=torch.int64, device=device)
-        self.recordable = device.type == "cuda"
+        self.recordable = device.type == "cuda" and scheduler is None  # a graph would keep the first learning rate
         self.num_computed = 0
         self.graph = None
 
@@ -242,6 +258,8 @@ class TrainingStep:
         else:
             self.num_computed += 1
             self._compute(X, y)
+        if self.scheduler:
+            self.scheduler.step()
 
     def _compute(self, X, y):
         self.optimizer.zero_grad()
@@ -297,6 +315,7 @@ CURVES = {
     "train_loss": ("training loss", "-"),
     "train_accuracy": ("training accuracy", "--"),
     "test_accuracy": ("test accuracy", "-."),
+    "validation_accuracy": ("validation accuracy", ":"),
 }
 
 
@@ -325,6 +344,8 @@ def draw_curves(axes, histories, reported=None, first_reported_epoch=1):
     """Draw into given axes what `plot_curves` draws."""
     epochs = np.arange(1, len(histories[0]) + 1)
     for name, (label, line_style) in CURVES.items():
+        if name not in histories[0][0]:
+            continue
         values = np.array([[np.nan if epoch[name] is None else epoch[name] for epoch in h] for h in histories])
         if name == "test_accuracy":
             label += f", {values[:, -1].mean():.4f} at the end"

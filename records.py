@@ -74,13 +74,14 @@ PARAMETERS = {  # name: what is expected, and the test for it
     "patching": _whole(0, len(get_possible_patches(784)) - 1),
     "seed": _whole(0),
     "train_limit": _whole(1, 60000),
+    "num_validation": _whole(0, 59999),
     "device": (
         "auto, cpu, cuda or cuda:1",
         lambda value: type(value) is str and re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is not None,
     ),
     "runs_folder": ("the path of a folder", lambda value: type(value) is str and value != ""),
 }
-NOT_IN_KEY = ("device", "runs_folder")  # the device counts by its kind, and the folder not at all
+NOT_IN_KEY = ("num_rounds", "device", "runs_folder")  # change no number; of the device only the kind counts
 
 
 def check_parameters(namespace):
@@ -115,19 +116,36 @@ def check_names(names, known):
 
 # Keys and files
 
+TABLE = "runs.jsonl"  # in a folder of figures: every record, one a line
 
-def run_key(notebook, parameters):
-    """Name a run by what determines its numbers: `figure_4-seed0-` and a hash of the rest."""
+CURVES = {  # column of the table: what `my_utils.train` calls it
+    "train_losses": "train_loss",
+    "train_accuracies": "train_accuracy",
+    "test_accuracies": "test_accuracy",
+    "validation_accuracies": "validation_accuracy",
+}
+
+
+def run_key(parameters):
+    """Name a run by what determines its numbers: `seed0-` and a hash of the rest, whichever notebook runs it."""
     kind = get_device(parameters["device"]).type
-    determinants = [notebook, _reduced(parameters), kind, fashion_mnist.CHECKSUM, TRAINING_VERSION]
-    digest = hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()
-    return f"{notebook}-seed{parameters['seed']}-{digest[:12]}"
+    return _key({**_determinants(parameters), "device": kind, "data": fashion_mnist.CHECKSUM})
 
 
-def _reduced(parameters):
-    """Leave out what doesn't determine a run's numbers, and write 1 and 1.0 alike."""
+def record_key(record):
+    """Name the run that left a record, as `run_key` does before the run."""
+    return _key({**_determinants(record), "device": record["device"], "data": record["data"]})
+
+
+def _key(determinants):
+    text = json.dumps([determinants, TRAINING_VERSION], sort_keys=True)
+    return f"seed{determinants['seed']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _determinants(parameters):
+    """Pick the parameters that determine a run's numbers, with 1 and 1.0 written alike."""
     real = ("learning_rate", "weight_decay", "dropout")
-    kept = {name: value for name, value in parameters.items() if name not in NOT_IN_KEY}
+    kept = {name: parameters[name] for name in PARAMETERS if name in parameters and name not in NOT_IN_KEY}
     return {name: float(value) if name in real else value for name, value in kept.items()}
 
 
@@ -141,33 +159,45 @@ def write_record(notebook, parameters, net, history, correct):
         history: of the training, as from `my_utils.train`.
         correct: for each test image, whether it was recognised: booleans (10000,).
     """
-    finite = [{name: value if math.isfinite(value) else None for name, value in epoch.items()} for epoch in history]
     device = next(net.parameters()).device
     record = {
         "notebook": notebook,
-        "seed": parameters["seed"],
+        **_determinants(parameters),
         "test_accuracy": correct.sum().item() / len(correct),
-        "parameters": _reduced(parameters),
-        "history": finite,
+        **{
+            column: [epoch[name] if math.isfinite(epoch[name]) else None for epoch in history]
+            for column, name in CURVES.items()
+            if name in history[0]
+        },
         "correct": base64.b64encode(np.packbits(correct.cpu().numpy())).decode(),
         "forward": "fast_forward" if can_fast_forward(net) else "net",
         "device": device.type,
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "numpy": np.__version__,
-        },
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
         "data": fashion_mnist.CHECKSUM,
         "training_version": TRAINING_VERSION,
     }
     folder = ROOT / parameters["runs_folder"]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{run_key(notebook, parameters)}.json"
+    path = folder / f"{run_key(parameters)}.json"
     write_at_once(path, json.dumps(record, allow_nan=False) + "\n")
     return path
+
+
+def history(record):
+    """Return the curves of a record as `my_utils.train` did: a list with one dict an epoch, None for not a number."""
+    columns = [column for column in CURVES if column in record]
+    names = [CURVES[column] for column in columns]
+    return [dict(zip(names, values, strict=True)) for values in zip(*(record[c] for c in columns), strict=True)]
+
+
+def recognised(record):
+    """Return for each test image whether the run's network recognised it: booleans (10000,)."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(record["correct"]), np.uint8)).astype(bool)
 
 
 def processor():
@@ -205,26 +235,54 @@ def read_records(path):
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             record = json.loads(line)
-            record["notebook"], record["seed"], record["test_accuracy"], record["history"][0]
-            record["training_version"], record["parameters"]["seed"]
+            record_key(record)
+            (
+                record["notebook"],
+                float(record["test_accuracy"]),
+                record["test_accuracies"][-1],
+                record["training_version"],
+            )
         except (ValueError, KeyError, IndexError, TypeError):
             raise ValueError(f"{path}, line {number}, is no record of a run: delete the file and run again") from None
         records.append(record)
     return records
 
 
-def gather(path, parameters, new):
-    """Merge new records into a file of records of the same setting, sorted by seed, and return them all.
+def merge(path, new):
+    """Merge new records into a table of records, one a run, sorted by setting and seed, and return them all.
 
-    What the file holds of another setting, or of an older version of the training code, is left out.
+    A new record replaces the old one of the same run. Those of an older version of the training code are left out.
     """
-    setting = {**_reduced(parameters), "seed": None}
-    old = [
-        record
-        for record in read_records(path)
-        if {**record["parameters"], "seed": None} == setting and record["training_version"] == TRAINING_VERSION
-    ]
-    merged = {record["seed"]: record for record in [*old, *new]}
-    records = [merged[seed] for seed in sorted(merged)]
+    old = [record for record in read_records(path) if record["training_version"] == TRAINING_VERSION]
+    merged = {record_key(record): record for record in [*old, *new]}
+    records = sorted(merged.values(), key=lambda record: (record["notebook"], *_sortable(record), record["seed"]))
     write_at_once(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
     return records
+
+
+def _sortable(record):
+    return [json.dumps(value) for name, value in _determinants(record).items() if name != "seed"]
+
+
+def select(records, parameters):
+    """Pick the records of a setting, one a seed, sorted by seed; parameters as those of a run, whatever the seed.
+
+    With a constant learning rate a shorter run is the beginning of a longer one. So a longer run counts as well, cut
+    to its first epochs, where the setting's own was not run; it then no longer says which images were recognised.
+    """
+    setting = {**_determinants(parameters), "seed": None, "num_epochs": None}
+    num_epochs = parameters["num_epochs"]
+    by_seed = {}
+    for record in sorted(records, key=lambda record: record["num_epochs"], reverse=True):
+        if {**_determinants(record), "seed": None, "num_epochs": None} == setting:
+            if record["num_epochs"] >= num_epochs and record["training_version"] == TRAINING_VERSION:
+                by_seed[record["seed"]] = _first_epochs(record, num_epochs)
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def _first_epochs(record, num_epochs):
+    if record["num_epochs"] == num_epochs:
+        return record
+    cut = {column: record[column][:num_epochs] for column in CURVES if column in record}
+    kept = {name: value for name, value in record.items() if name != "correct"}
+    return {**kept, **cut, "num_epochs": num_epochs, "test_accuracy": cut["test_accuracies"][-1]}

@@ -18,27 +18,30 @@ from model import Net, get_possible_patches
 TOLERANCE = 0.015  # 1.5 points: how near a reported and a measured accuracy must lie to be called close
 
 
-def load_results(folder):
+def load_results(folder="figures", overrides=None):
     """Read what a folder of figures holds: for each figure that has records its claim, records and accuracies.
 
     Args:
-        folder: with `figure_N.jsonl` and `figure_N.svg`; a relative one starts at the project's root.
+        folder: with `runs.jsonl`; a relative one starts at the project's root.
+        overrides: parameters in which the runs differ from the notebooks' own, as in a trial.
 
     Returns:
-        A dict from "figure_N" to a dict of "number", "change", "reported", "records", "accuracies" (array, one a
-        seed), "mean" and "difference" (measured mean less reported).
+        A dict from "figure_N" to a dict of "number", "change", "reported", "setting", "records", "accuracies" (array,
+        one a seed), "mean" and "difference" (measured mean less reported).
     """
+    table = records.read_records(records.ROOT / folder / records.TABLE)
     results = {}
     for name, claim in claims.load()["figures"].items():
-        found = records.read_records(records.ROOT / folder / f"{name}.jsonl")
+        setting = claims.notebook_defaults(name) | (overrides or {})
+        found = records.select(table, setting)
         if found:
             accuracies = np.array([record["test_accuracy"] for record in found])
             results[name] = {
                 "number": int(name.removeprefix("figure_")),
                 "change": claim["change"],
                 "reported": claim["reported"],
+                "setting": setting,
                 "records": found,
-                "svg": (records.ROOT / folder / f"{name}.svg").read_text(),
                 "accuracies": accuracies,
                 "mean": accuracies.mean(),
                 "difference": accuracies.mean() - claim["reported"],
@@ -128,12 +131,12 @@ def provenance(results):
 
     rows = [
         ("Runs", f"{len(found)}, one a figure and seed"),
-        ("Trained with", all_of(lambda record: f"PyTorch {record['versions']['torch']}")),
+        ("Trained with", all_of(lambda record: f"PyTorch {record['torch']}")),
         (
             "torchvision, NumPy",
-            all_of(lambda record: f"{record['versions']['torchvision']}, {record['versions']['numpy']}"),
+            all_of(lambda record: f"{record['torchvision']}, {record['numpy']}"),
         ),
-        ("Python", all_of(lambda record: record["versions"]["python"])),
+        ("Python", all_of(lambda record: record["python"])),
         ("Processor", all_of(lambda record: record["processor"])),
         ("Threads a run", all_of(lambda record: record["threads"])),
         ("Forward pass", all_of(lambda record: record["forward"].replace("_", " "))),
@@ -157,22 +160,31 @@ def draw_overview(results):
         figure = Figure(figsize=(9, 3.2), layout="constrained")
         panels = figure.subplots(2, 4, sharey=True).flatten()
         for axes, result in zip(panels, results.values(), strict=False):
-            mu.draw_curves(axes, [record["history"] for record in result["records"]], result["reported"])
+            mu.draw_curves(axes, [records.history(record) for record in result["records"]], result["reported"])
             axes.set_ylim(0, 1)
             axes.set_title(f"{result['number']}: {result['change']}", fontsize=7)
         for axes in panels[len(results) :]:
             axes.set_visible(False)
-        handles, _ = panels[len(results) - 1].get_legend_handles_labels()
-        labels = [*(label for label, _ in mu.CURVES.values()), "reported test accuracy"]
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        handles, labels = panels[len(results) - 1].get_legend_handles_labels()
+        figure.legend(handles, [label.split(",")[0] for label in labels], loc="outside lower center", ncols=4)
     return figure
+
+
+def draw_result(result):
+    """Draw the curves of a figure of the report; returns a `matplotlib.figure.Figure`."""
+    num_epochs, num_rounds = result["setting"]["num_epochs"], result["setting"].get("num_rounds", 1)
+    return mu.plot_curves(
+        [records.history(record) for record in result["records"]],
+        result["reported"],
+        first_reported_epoch=num_epochs - num_epochs // num_rounds + 1,
+    )
 
 
 def show_result(result):
     """Display a figure of the report with its caption."""
     lines = "training loss, training accuracy and test accuracy"
     _show(
-        result["svg"],
+        mu.to_svg(draw_result(result)),
         caption(result),
         f"Curves of {lines} against the epoch; a line marks the reported test accuracy, {result['reported']:g}. "
         f"The measured test accuracy ends at {result['mean']:.4f}.",

@@ -1,7 +1,7 @@
 """Reproduce the report: run its figures' notebooks with papermill, draw the figures, and typeset the PDF.
 
-    claims.yaml --> papermill(figure_N.ipynb, parameters, seed) --> runs/*.json --> figures/figure_N.svg
-                                                                                --> report.ipynb --> figures/report.pdf
+    claims.yaml --> papermill(figure_N.ipynb, parameters, seed) --> runs/*.json --> figures/runs.jsonl
+    figures/runs.jsonl --> figures/*.svg, report.ipynb --> figures/report.pdf
 
 A run that has left its record is not run again, so a batch that was stopped goes on where it was.
 """
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def key(self):
-        return records.run_key(self.notebook, self.parameters)
+        return records.run_key(self.parameters)
 
     @property
     def record_path(self):
@@ -59,7 +59,10 @@ class Run:
         return cost * self.parameters["train_limit"] / 60000 + 0.1
 
     def __str__(self):
-        return f"{self.notebook} seed {self.parameters['seed']}"
+        defaults = claims.notebook_defaults(self.notebook)
+        usual = ("seed", "runs_folder")
+        changed = [f"{n} {v}" for n, v in self.parameters.items() if n not in usual and v != defaults[n]]
+        return ", ".join([f"{self.notebook} seed {self.parameters['seed']}", *changed])
 
 
 class BatchError(Exception):
@@ -69,26 +72,43 @@ class BatchError(Exception):
 # Planning
 
 
-def notebook_defaults(notebook):
-    """Read the values in a notebook's parameters cell."""
-    inspected = papermill.inspect_notebook(ROOT / "notebooks" / f"{notebook}.ipynb")
-    return {name: ast.literal_eval(parameter["default"]) for name, parameter in inspected.items()}
-
-
-def plan(figures, seeds, overrides, runs_folder):
-    """List the runs of a batch, every parameter checked, before any kernel starts.
+def plan(figures, sweeps, seeds, overrides, runs_folder):
+    """List the runs of some figures and sweeps, every parameter checked, before any kernel starts.
 
     Raises:
         ParameterError: an overridden parameter is unknown, of the wrong type, or out of range.
     """
-    runs = []
-    for figure in figures:
-        defaults = notebook_defaults(f"figure_{figure}")
-        records.check_names(overrides, defaults)
-        for seed in seeds:
-            parameters = {**defaults, **overrides, "seed": seed, "runs_folder": str(runs_folder)}
-            runs.append(Run(f"figure_{figure}", records.check_parameters(parameters)))
-    return runs
+    figures = [(f"figure_{figure}", claims.notebook_defaults(f"figure_{figure}")) for figure in figures]
+    for _, setting in figures:
+        records.check_names(overrides, setting)
+    swept = [pair for sweep in sweeps for pair in sweep_settings(sweep)]
+    runs = {}
+    for seed in seeds:
+        changes = overrides | {"seed": seed, "runs_folder": str(runs_folder)}
+        longest = {}  # a shorter run of a sweep is the beginning of a longer one
+        for notebook, setting in swept:
+            run = Run(notebook, records.check_parameters(setting | changes))
+            training = records.run_key(run.parameters | {"num_epochs": None})
+            longest[training] = max(longest.get(training, run), run, key=lambda run: run.parameters["num_epochs"])
+        own = [Run(notebook, records.check_parameters(setting | changes)) for notebook, setting in figures]
+        runs |= {run.key: run for run in [*longest.values(), *own]}
+    return list(runs.values())
+
+
+def sweep_names():
+    return [*claims.load()["sweeps"], "held_out", "factorial"]
+
+
+def sweep_settings(name):
+    """List pairs of notebook and setting of one of the `sweep_names`."""
+    known = claims.load()
+    if name == "factorial":
+        return [(known["factorial"]["notebook"], setting) for _, setting in claims.factorial_settings(known)]
+    if name == "held_out":
+        settings_of, names = claims.held_out_settings, known["held_out"]
+    else:
+        settings_of, names = claims.sweep_settings, [name]
+    return [(known["sweeps"][sweep]["notebook"], setting) for sweep in names for setting in settings_of(sweep, known)]
 
 
 # Running
@@ -178,8 +198,10 @@ def minutes(seconds):
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def run_all(runs, jobs):
+def run_all(runs, jobs, table):
     """Execute the runs, `jobs` at a time, and return the seconds that each took, by key.
+
+    The runs of a seed come before those of the next, the longest first. Each record goes into the table at once.
 
     Raises:
         BatchError: some runs failed; the others were finished all the same.
@@ -198,7 +220,9 @@ def run_all(runs, jobs):
         Client(cluster) as client,
     ):
         client.subscribe_topic("epochs", progress.on_epoch)
-        longest_first = sorted(runs, key=lambda run: run.epoch_cost * run.parameters["num_epochs"], reverse=True)
+        longest_first = sorted(
+            runs, key=lambda run: (run.parameters["seed"], -run.epoch_cost * run.parameters["num_epochs"])
+        )
         futures = {
             client.submit(execute, run, key=run.key, priority=-position, retries=0): run
             for position, run in enumerate(longest_first)
@@ -207,6 +231,7 @@ def run_all(runs, jobs):
             run = futures[future]
             if future.status == "finished":
                 seconds[run.key] = future.result()
+                records.merge(table, records.read_records(run.record_path))
                 print(f"{run}: done in {minutes(seconds[run.key])}", flush=True)
             else:
                 failed.append(f"{run}: {reason(future.exception())}")
@@ -226,38 +251,34 @@ def reason(exception):
 # Results
 
 
-def draw_figure(notebook, parameters, new_records, folder):
-    """Merge records into `figure_N.jsonl`, and draw `figure_N.svg` from all of them."""
-    found = records.gather(folder / f"{notebook}.jsonl", parameters, new_records)
-    num_epochs, num_rounds = parameters["num_epochs"], parameters.get("num_rounds", 1)
-    figure = mu.plot_curves(
-        [record["history"] for record in found],
-        claims.load()["figures"][notebook]["reported"],
-        first_reported_epoch=num_epochs - num_epochs // num_rounds + 1,
-    )
-    records.write_at_once(folder / f"{notebook}.svg", mu.to_svg(figure))
+def draw(results, folder):
+    """Draw `figure_N.svg` of every figure that has results, and `overview.svg`."""
+    drawings = {notebook: reporting.draw_result(result) for notebook, result in results.items()}
+    for name, drawing in (drawings | {"overview": reporting.draw_overview(results)}).items():
+        records.write_at_once(folder / f"{name}.svg", mu.to_svg(drawing))
 
 
-def typeset(figures_folder):
+def typeset(figures_folder, overrides):
     """Execute the report's notebook on the records in a folder, and typeset it there as report.pdf."""
+    parameters = {"figures_folder": str(figures_folder), "overrides": overrides}
     with tempfile.TemporaryDirectory() as scratch:
-        notebook = execute_notebook("report", Path(scratch) / "report.ipynb", {"figures_folder": str(figures_folder)})
+        notebook = execute_notebook("report", Path(scratch) / "report.ipynb", parameters)
     pdf, _ = TypstPDFExporter().from_notebook_node(notebook)
     records.write_at_once(figures_folder / "report.pdf", pdf)
 
 
-def summary(runs, seconds):
-    """Put the batch's results into a table: reported and measured test accuracy, difference in points, time."""
-    reported = {name: figure["reported"] for name, figure in claims.load()["figures"].items()}
+def summary(results, seeds, seconds):
+    """Put the batch's figures into a table: reported and measured test accuracy, difference in points, time."""
     lines = ["figure    seed  reported  measured  points   time"]
-    for run in runs:
-        (record,) = records.read_records(run.record_path)
-        accuracy = record["test_accuracy"]
-        took = minutes(seconds[run.key]) if run.key in seconds else "before"
-        lines.append(
-            f"{run.notebook}  {record['seed']:4d}  {reported[run.notebook]:8.4f}  {accuracy:8.4f}  "
-            f"{100 * (accuracy - reported[run.notebook]):+6.2f}  {took:>6}"
-        )
+    for notebook, result in results.items():
+        for record in result["records"]:
+            if record["seed"] in seeds:
+                key, accuracy = records.record_key(record), record["test_accuracy"]
+                took = minutes(seconds[key]) if key in seconds else "before"
+                lines.append(
+                    f"{notebook}  {record['seed']:4d}  {result['reported']:8.4f}  {accuracy:8.4f}  "
+                    f"{100 * (accuracy - result['reported']):+6.2f}  {took:>6}"
+                )
     return "\n".join(lines)
 
 
@@ -267,6 +288,12 @@ def summary(runs, seconds):
 def parse(arguments):
     parser = argparse.ArgumentParser(description="Reproduce the report's figures and typeset the report.")
     parser.add_argument("figures", nargs="*", type=int, metavar="FIGURE", help="2 to 9; all of them by default")
+    parser.add_argument(
+        "--sweeps",
+        nargs="*",
+        metavar="SWEEP",
+        help=f"run these as well, or all: {', '.join(sweep_names())}; what figures/runs.jsonl has is not run again",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="0 by default")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time; all cores by default")
     parser.add_argument(
@@ -312,10 +339,13 @@ def reproduce(options):
         raise BatchError(f"{ROOT} keeps the report's own settings: give another --output")
     figures_folder, runs_folder = output / "figures", output / "runs"
 
-    claims.load()
     figures, seeds = sorted(set(options.figures)) or range(2, 10), sorted(set(options.seeds))
-    runs = plan(figures, seeds, overrides, runs_folder)
-    missing = [run for run in runs if not run.record_path.exists()]
+    sweeping = options.sweeps is not None
+    sweeps = options.sweeps or sweep_names() if sweeping else []
+    unknown = set(sweeps) - set(sweep_names())
+    if unknown:
+        raise BatchError(f"there is no sweep {unknown.pop()!r}: choose from {', '.join(sweep_names())}")
+    runs = plan(figures, sweeps, seeds, overrides, runs_folder)
     try:
         for folder in (figures_folder, runs_folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -324,17 +354,18 @@ def reproduce(options):
         raise BatchError(f"can't write to {output} ({error.strerror}): choose another --output") from None
     fashion_mnist.load()  # fetched and checked once, before many notebooks want it
 
+    table = figures_folder / records.TABLE
+    left_before = [record for run in runs for record in records.read_records(run.record_path)]
+    merged = records.merge(table, left_before)
+    done = {records.record_key(record) for record in (merged if sweeping else left_before)}
+    missing = [run for run in runs if run.key not in done]
     print(f"{len(runs)} runs, {len(runs) - len(missing)} done before, {min(options.jobs, len(missing))} at a time")
-    seconds = run_all(missing, options.jobs) if missing else {}
+    seconds = run_all(missing, options.jobs, table) if missing else {}
 
-    for figure in figures:
-        own = [run for run in runs if run.notebook == f"figure_{figure}"]
-        new = [record for run in own for record in records.read_records(run.record_path)]
-        draw_figure(own[0].notebook, own[0].parameters, new, figures_folder)
-    overview = reporting.draw_overview(reporting.load_results(figures_folder))
-    records.write_at_once(figures_folder / "overview.svg", mu.to_svg(overview))
-    typeset(figures_folder)
-    print(summary(runs, seconds))
+    results = reporting.load_results(figures_folder, overrides)
+    draw(results, figures_folder)
+    typeset(figures_folder, overrides)
+    print(summary(results, seeds, seconds))
     print(f"The figures and report.pdf are in {figures_folder}")
 
 
