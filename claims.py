@@ -58,7 +58,12 @@ SETTING = {
 }
 SETTINGS = {"anyOf": [SETTING, {"type": "array", "items": SETTING, "minItems": 1}]}
 COMPARISON = {
-    **_object({"claim": {"type": "string"}, "than": SETTINGS}, better=SETTINGS, no_better=SETTINGS, margin=ACCURACY),
+    **_object(
+        {"figure": {"type": "integer", "minimum": 2, "maximum": 9}, "claim": {"type": "string"}, "than": SETTINGS},
+        better=SETTINGS,
+        no_better=SETTINGS,
+        margin=ACCURACY,
+    ),
     "oneOf": [{"required": ["better"]}, {"required": ["no_better"]}],
 }
 SCHEMA = _object(
@@ -131,12 +136,13 @@ def sweep_settings(sweep, claims):
 
 
 def reported_settings(sweep, claims):
-    """List the settings of a sweep that the report gives an accuracy of, each with this accuracy."""
+    """List what the report gives an accuracy of in a sweep: the changes, the whole setting, the accuracy."""
     defaults = notebook_defaults(claims["sweeps"][sweep]["notebook"])
-    return [
-        (defaults | {name: value for name, value in entry.items() if name != "accuracy"}, entry["accuracy"])
-        for entry in claims["sweeps"][sweep]["reported"]
-    ]
+    found = []
+    for entry in claims["sweeps"][sweep]["reported"]:
+        changes = {name: value for name, value in entry.items() if name != "accuracy"}
+        found.append((changes, defaults | changes, entry["accuracy"]))
+    return found
 
 
 def held_out_settings(sweep, claims):
