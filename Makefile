@@ -2,10 +2,13 @@ PYTHON = python3
 VENV = .venv
 SEEDS = 0
 
-.PHONY: report test bench clean
+.PHONY: report sweeps test bench clean
 
 report: $(VENV)/ready
 	$(VENV)/bin/python reproduce.py --seeds $(SEEDS)
+
+sweeps: $(VENV)/ready
+	$(VENV)/bin/python reproduce.py --sweeps --seeds $(SEEDS)
 
 test: $(VENV)/ready
 	$(VENV)/bin/python -m pytest

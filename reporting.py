@@ -52,7 +52,8 @@ def load_results(folder="figures", overrides=None):
 # Sentences
 
 
-def _points(difference):
+def points(difference):
+    """Write a difference of accuracies in points, with its sign."""
     return f"{100 * difference:+.2f}".replace("-", "−")
 
 
@@ -68,7 +69,7 @@ def summary(results):
     farthest = max(results.values(), key=lambda result: abs(result["difference"]))
     text = (
         f"Of the {len(results)} reported accuracies, **{len(close)} lie within {100 * TOLERANCE:g} points** "
-        f"of our mean. The largest difference is {_points(farthest['difference'])} points, in "
+        f"of our mean. The largest difference is {points(farthest['difference'])} points, in "
         f"[Figure {farthest['number']}](#fig-{farthest['number']})."
     )
     # The last steps of the report, each compared with the scatter of one run around the mean of its setting.
@@ -101,7 +102,7 @@ def caption(result):
     sentence = result["change"][0].upper() + result["change"][1:]
     return (
         f"{sentence}. Test accuracy: reported {result['reported']:.4f}, measured {measured} "
-        f"({_points(result['difference'])} points)."
+        f"({points(result['difference'])} points)."
     )
 
 
@@ -116,7 +117,7 @@ def results_table(results, link="#fig-{}"):
     ]
     rows += [
         f"| [{result['number']}]({link.format(result['number'])}) | {result['change']} | {result['reported']:.4f} | "
-        f"{result['mean']:.4f} | {_points(result['difference'])} | {_spread(result)} | {len(result['accuracies'])} |"
+        f"{result['mean']:.4f} | {points(result['difference'])} | {_spread(result)} | {len(result['accuracies'])} |"
         for result in results.values()
     ]
     return Markdown("\n".join(rows))
@@ -183,7 +184,7 @@ def draw_result(result):
 def show_result(result):
     """Display a figure of the report with its caption."""
     lines = "training loss, training accuracy and test accuracy"
-    _show(
+    show_drawing(
         mu.to_svg(draw_result(result)),
         caption(result),
         f"Curves of {lines} against the epoch; a line marks the reported test accuracy, {result['reported']:g}. "
@@ -192,7 +193,7 @@ def show_result(result):
     )
 
 
-def _show(svg, caption, alt, number):
+def show_drawing(svg, caption, alt, number):
     """Display a drawing: with caption, number and alternative text for the PDF in its metadata, for a page as HTML."""
     source = base64.b64encode(svg.encode()).decode()
     html = (
@@ -233,7 +234,7 @@ def model_shapes(num_hidden):
 def show_model(num_hidden):
     """Display the network as the row of matrices that one image becomes."""
     shapes = model_shapes(num_hidden)
-    _show(
+    show_drawing(
         mu.to_svg(_draw_model(shapes)),
         "One image on its way through the network: the matrix after each operation, rows × columns, its sides drawn "
         "in proportion to the square roots of their sizes. A batch is a stack of these.",

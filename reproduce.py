@@ -25,10 +25,12 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 import claims
+import evidence
 import fashion_mnist
 import my_utils as mu
 import records
 import reporting
+import signals
 from typst_exporter import TypstPDFExporter
 
 ROOT = records.ROOT
@@ -251,10 +253,10 @@ def reason(exception):
 # Results
 
 
-def draw(results, folder):
-    """Draw `figure_N.svg` of every figure that has results, and `overview.svg`."""
-    drawings = {notebook: reporting.draw_result(result) for notebook, result in results.items()}
-    for name, drawing in (drawings | {"overview": reporting.draw_overview(results)}).items():
+def draw(results, found, folder):
+    """Draw `figure_N.svg` of every figure that has results, `overview.svg`, and the evidence."""
+    figures = {notebook: reporting.draw_result(result) for notebook, result in results.items()}
+    for name, drawing in {**figures, "overview": reporting.draw_overview(results), **evidence.drawings(found)}.items():
         records.write_at_once(folder / f"{name}.svg", mu.to_svg(drawing))
 
 
@@ -363,7 +365,9 @@ def reproduce(options):
     seconds = run_all(missing, options.jobs, table) if missing else {}
 
     results = reporting.load_results(figures_folder, overrides)
-    draw(results, figures_folder)
+    if output == ROOT:
+        signals.write(figures_folder)
+    draw(results, evidence.load(figures_folder, overrides), figures_folder)
     typeset(figures_folder, overrides)
     print(summary(results, seeds, seconds))
     print(f"The figures and report.pdf are in {figures_folder}")

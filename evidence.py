@@ -1,0 +1,448 @@
+"""The report's evidence: tables, sentences and drawings of what `verdicts.py` and `per_image.py` find in the runs."""
+
+import numpy as np
+from IPython.display import Markdown
+from matplotlib import style
+from matplotlib.figure import Figure
+
+import claims
+import my_utils as mu
+import per_image
+import records
+import signals
+import verdicts
+from reporting import points, show_drawing
+from verdicts import CONTRADICTED, HOLDS, UNDECIDED, UNTESTED
+
+MARKS = {HOLDS: "✓", CONTRADICTED: "✗", UNDECIDED: "≈", UNTESTED: "…"}
+NOT_MEASURED = "–"
+
+
+def load(folder="figures", overrides=None):
+    """Read the claims and the records of a folder of figures, and judge every claim.
+
+    Args:
+        folder: with `runs.jsonl`; a relative one starts at the project's root.
+        overrides: parameters in which the runs differ from the claims' settings, as in a trial.
+
+    Returns:
+        A dict with "table" (all records), "claims", "overrides", "numbers", "comparisons", "effects", "selections".
+    """
+    table = records.read_records(records.ROOT / folder / records.TABLE)
+    known = claims.load()
+    arguments = table, known, overrides
+    return {
+        "table": table,
+        "claims": known,
+        "overrides": overrides or {},
+        "numbers": verdicts.judge_numbers(*arguments),
+        "comparisons": verdicts.judge_comparisons(*arguments),
+        "effects": verdicts.factorial_effects(*arguments),
+        "selections": verdicts.judge_selection(*arguments),
+    }
+
+
+# Wording
+
+
+def _verdict(verdict):
+    return f"{MARKS[verdict]} {verdict}"
+
+
+def _accuracy(value):
+    return NOT_MEASURED if np.isnan(value) else f"{value:.4f}"
+
+
+def _range(interval, write):
+    return NOT_MEASURED if np.isnan(interval[0]) else f"{write(interval[0])} to {write(interval[1])}"
+
+
+def _p(value):
+    return NOT_MEASURED if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _percentile(value):
+    return NOT_MEASURED if np.isnan(value) else f"{100 * value:.0f}"
+
+
+def _needed(pair):
+    if pair.difference.num_seeds < verdicts.LEAST_SEEDS:
+        return NOT_MEASURED
+    return "> 1000" if pair.seeds_needed is None else f"{pair.seeds_needed}"
+
+
+def _number_of(count, thing):
+    return f"{count} {thing}{'s' * (count != 1)}"
+
+
+def _counted(judged):
+    """Count verdicts: 3 hold, 2 are contradicted."""
+    words = {
+        HOLDS: ("holds", "hold"),
+        CONTRADICTED: ("is contradicted", "are contradicted"),
+        UNDECIDED: ("can't be told from chance", "can't be told from chance"),
+        UNTESTED: ("has too few runs yet", "have too few runs yet"),
+    }
+    found = [item.verdict for item in judged]
+    parts = [f"{found.count(v)} {words[v][found.count(v) != 1]}" for v in words if v in found]
+    return ", ".join(parts[:-1]) + " and " * (len(parts) > 1) + parts[-1]
+
+
+def _table(head, rows):
+    """Write a Markdown table; a column whose head ends in a space is set flush left, others flush right."""
+    rule = [":--" if title.endswith(" ") else "--:" for title in head]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [[title.strip() for title in head], rule, *rows])
+
+
+# The page of claims
+
+
+def summary(evidence):
+    """Say in a paragraph how the claims fare."""
+    numbers, comparisons = evidence["numbers"], evidence["comparisons"]
+    percentiles = [n.sample.percentile(n.reported) for n in numbers if n.name.startswith("figure_")]
+    percentiles = [value for value in percentiles[1:] if not np.isnan(value)]  # Figure 2 has no scatter
+    text = (
+        f"Of the report's {_number_of(len(numbers), 'number')}, {_counted(numbers)}. "
+        f"Of its {_number_of(len(comparisons), 'comparison')}, **{_counted(comparisons)}**."
+    )
+    if percentiles:
+        text += (
+            f" Its runs were lucky: on average the accuracy of a figure from 3 on lies at the "
+            f"{100 * np.mean(percentiles):.0f}th percentile of ours."
+            if np.mean(percentiles) > 0.5
+            else f" On average the accuracy of a figure from 3 on lies at the {100 * np.mean(percentiles):.0f}th "
+            "percentile of our runs."
+        )
+    return Markdown(text)
+
+
+def comparisons_table(evidence):
+    """Set every comparison of the report beside what our runs say about it."""
+    rows = []
+    for comparison in evidence["comparisons"]:
+        pair = comparison.closest
+        cells = [NOT_MEASURED] * 5 + ["0"]
+        if pair:
+            cells = [
+                points(pair.difference.mean),
+                _range(pair.difference.interval, points),
+                f"{100 * pair.probability:.0f} %",
+                _p(pair.corrected),
+                _needed(pair),
+                f"{pair.difference.num_seeds}",
+            ]
+        name = comparison.claim + (f" ({len(comparison.pairs)} pairs)" if len(comparison.pairs) > 1 else "")
+        rows.append([f"{comparison.figure}", name, *cells, _verdict(comparison.verdict)])
+    head = ["Fig. ", "Claim ", "Points", "95 % interval", "A beats B", "p", "Needed", "Seeds", "Verdict "]
+    return Markdown(_table(head, rows))
+
+
+def numbers_table(evidence):
+    """Set every reported accuracy beside the mean of our runs and the range in which one more run would fall."""
+    rows = [
+        [
+            _label(number),
+            f"{number.reported:.4f}",
+            _accuracy(number.sample.mean),
+            _range(number.sample.range_of_runs, _accuracy),
+            _percentile(number.sample.percentile(number.reported)),
+            f"{number.sample.num_seeds}",
+            _verdict(number.verdict),
+        ]
+        for number in evidence["numbers"]
+    ]
+    head = ["Setting ", "Reported", "Measured", "95 % of runs", "Percentile", "Seeds", "Verdict "]
+    return Markdown(_table(head, rows))
+
+
+def _label(number):
+    if number.name.startswith("figure_") and number.name.count("_") == 1:
+        return f"Figure {number.name.removeprefix('figure_')}: {number.what}"
+    names = {
+        "figure_2_epochs": "N(0, 1)",
+        "figure_2_batch_sizes": "N(0, 1)",
+        "figure_2_learning_rates": "N(0, 1)",
+        "grid": "Grid",
+        "adam_first_try": "Adam",
+        "augmentation": "Augmentation",
+    }
+    what = number.what.removeprefix("augmentation Random").replace(" and Random", ", ").replace("num epochs", "epochs")
+    return f"{names.get(number.name, number.name)}: {what}"
+
+
+def figure_verdict(figure, evidence=None):
+    """Say what the committed runs say about a figure, such as "figure_4": its number, and what follows from it."""
+    evidence = evidence or load()
+    number = next(number for number in evidence["numbers"] if number.name == figure)
+    sample = number.sample
+    if sample.num_seeds < verdicts.LEAST_SEEDS:
+        return Markdown(f"There are {_number_of(sample.num_seeds, 'run')} of this setting: too few for a verdict.")
+    low, high = sample.range_of_runs
+    lines = [
+        f"**The number {number.verdict}.** Over {sample.num_seeds} seeds the test accuracy is {sample.mean:.4f} on "
+        f"average, and one more run would fall between {low:.4f} and {high:.4f} with 95 % probability. "
+        f"The reported {number.reported:g} lies at the {_percentile(sample.percentile(number.reported))}th percentile."
+    ]
+    for comparison in evidence["comparisons"]:
+        if f"figure_{comparison.figure}" == figure:
+            lines.append(f"- *{comparison.claim}*: **{comparison.verdict}**" + _reason(comparison) + ".")
+    return Markdown("\n\n".join(lines[:1]) + "\n\n" + "\n".join(lines[1:]))
+
+
+def _reason(comparison):
+    pair = comparison.closest
+    if not pair or pair.difference.num_seeds < verdicts.LEAST_SEEDS:
+        return ""
+    closest = "the closest pair: " if len(comparison.pairs) > 1 else ""
+    return (
+        f" ({closest}{points(pair.difference.mean)} points, 95 % interval {_range(pair.difference.interval, points)}, "
+        f"{pair.difference.num_seeds} seeds)"
+    )
+
+
+def draw_numbers(evidence):
+    """Draw every reported accuracy as a mark over the runs of its setting; returns a `matplotlib.figure.Figure`."""
+    numbers = evidence["numbers"]
+    with style.context(["petroff10", mu.STYLE, {"font.size": 7}]):
+        figure = Figure(figsize=(6.3, 0.5 + 0.19 * len(numbers)), layout="constrained")
+        low, high = figure.subplots(1, 2, sharey=True, width_ratios=[1, 3])
+        for row, number in enumerate(numbers):
+            axes = high if max([number.reported, *number.sample.accuracies]) > 0.7 else low
+            start, end = number.sample.range_of_runs
+            if not np.isnan(start):
+                axes.plot([start, end], [row, row], color="C0", alpha=0.25, linewidth=6, solid_capstyle="butt")
+            axes.plot(number.sample.accuracies, [row] * number.sample.num_seeds, "o", color="C0", markersize=2.5)
+            axes.plot(number.reported, row, "D", color="C1", markersize=4, markerfacecolor="none", zorder=3)
+        low.set_yticks(range(len(numbers)), [_label(number) for number in numbers])
+        low.set(xlim=(0, 0.7), ylim=(len(numbers) - 0.5, -0.5))
+        high.set(xlim=(0.72, 0.92))
+        high.tick_params(left=False)
+        handles = [
+            high.plot([], [], "D", color="C1", markersize=4, markerfacecolor="none")[0],
+            high.plot([], [], "o", color="C0", markersize=2.5)[0],
+            high.plot([], [], color="C0", alpha=0.25, linewidth=6)[0],
+        ]
+        labels = ["reported", "our runs", "range of 95 % of runs"]
+        figure.legend(handles, labels, loc="outside upper right", ncols=3)
+        figure.supxlabel("test accuracy (note the two scales)", fontsize=7)
+    return figure
+
+
+# The grid
+
+
+def grid_means(evidence):
+    """Average the test accuracy of the grid's settings over the seeds.
+
+    Returns:
+        The numbers of epochs, batch sizes and learning rates, and an array of that shape, nan where there is no run.
+    """
+    vary = evidence["claims"]["sweeps"]["grid"]["vary"]
+    axes = vary["num_epochs"], vary["batch_size"], vary["learning_rate"]
+    means = np.full([len(values) for values in axes], np.nan)
+    for setting in claims.sweep_settings("grid", evidence["claims"]):
+        place = tuple(
+            values.index(setting[name])
+            for values, name in zip(axes, ("num_epochs", "batch_size", "learning_rate"), strict=True)
+        )
+        means[place] = verdicts.sample_of(evidence["table"], setting | evidence["overrides"]).mean
+    return *axes, means
+
+
+def draw_grid(evidence):
+    """Draw the grid as heat maps, one a number of epochs, reported accuracies in brackets."""
+    epochs, batch_sizes, rates, means = grid_means(evidence)
+    reported = {
+        (setting["num_epochs"], setting["batch_size"], setting["learning_rate"]): accuracy
+        for _, setting, accuracy in claims.reported_settings("grid", evidence["claims"])
+    }
+    with style.context(["petroff10", mu.STYLE, {"axes.grid": False, "font.size": 8}]):
+        figure = Figure(figsize=(6.3, 2.3), layout="constrained")
+        panels = figure.subplots(1, len(epochs), sharey=True)
+        lowest, highest = np.nanmin(means), np.nanmax(means)
+        for axes, num_epochs, values in zip(panels, epochs, means, strict=True):
+            image = axes.imshow(values, cmap="cividis", vmin=lowest, vmax=highest, aspect="auto")
+            for (row, column), value in np.ndenumerate(values):
+                if not np.isnan(value):
+                    text = f"{value:.4f}"
+                    stated = reported.get((num_epochs, batch_sizes[row], rates[column]))
+                    text += f"\n({stated:.4f})" if stated else ""
+                    dark = value < (lowest + highest) / 2
+                    colour = "white" if dark else "black"
+                    axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7.5)
+            axes.set_xticks(range(len(rates)), rates)
+            axes.set_yticks(range(len(batch_sizes)), batch_sizes)
+            axes.set(title=f"{num_epochs} epochs", xlabel="learning rate")
+            axes.spines[:].set_visible(False)
+            axes.tick_params(length=0)
+        panels[0].set_ylabel("batch size")
+        figure.colorbar(image, ax=panels, label="test accuracy", shrink=0.9)
+    return figure
+
+
+# Order and selection
+
+
+def draw_effects(evidence):
+    """Draw the effects of the factorial with their intervals, beside the steps of the report's chain."""
+    effects = evidence["effects"]
+    chain = {
+        "Adam": ("figure_6", "figure_5"),
+        "weight decay": ("figure_7", "figure_6"),
+        "batch norm": ("figure_8", "figure_7"),
+    }
+    with style.context(["petroff10", mu.STYLE, {"font.size": 8}]):
+        figure = Figure(figsize=(6.3, 0.7 + 0.2 * len(effects)), layout="constrained")
+        axes = figure.add_subplot()
+        for row, effect in enumerate(effects):
+            low, high = (100 * end for end in effect.sample.interval)
+            axes.plot([low, high], [row, row], color="C0", linewidth=1.5)
+            axes.plot(100 * effect.sample.mean, row, "o", color="C0", markersize=4)
+            (name,) = effect.factors if len(effect.factors) == 1 else (None,)
+            if name in chain:
+                first, second = (claims.notebook_defaults(f) | evidence["overrides"] for f in chain[name])
+                step = verdicts.pair_of(evidence["table"], first, second).difference.mean
+                axes.plot(100 * step, row, "D", color="C1", markersize=5, markerfacecolor="none")
+        axes.axvline(0, color="0.4", linewidth=0.8)
+        axes.set_yticks(range(len(effects)), [" × ".join(effect.factors) for effect in effects])
+        axes.set(ylim=(len(effects) - 0.5, -0.5), xlabel="effect on test accuracy, in points")
+        handles = [
+            axes.plot([], [], "o-", color="C0", markersize=4)[0],
+            axes.plot([], [], "D", color="C1", markersize=5, markerfacecolor="none")[0],
+        ]
+        figure.legend(
+            handles,
+            ["averaged over the other factors", "as a step of the report, in our runs"],
+            loc="outside upper right",
+            ncols=2,
+        )
+    return figure
+
+
+def selection_table(evidence):
+    """Say for each sweep what choosing on the test images was worth, in points."""
+    rows = [
+        [
+            selection.sweep.replace("_", " "),
+            f"{selection.num_settings}",
+            f"{len(selection.seeds)}",
+            f"{np.mean(selection.by_test):.4f}",
+            f"{np.mean(selection.by_validation):.4f}",
+            points(selection.gain.mean),
+            points(selection.flattery.mean),
+        ]
+        for selection in evidence["selections"]
+    ]
+    if not rows:
+        return _not_yet("the sweeps with training images held out")
+    head = ["Sweep ", "Settings", "Seeds", "Chosen by test", "By validation", "Gain", "Flattery"]
+    return Markdown(_table(head, rows))
+
+
+def _not_yet(what):
+    return Markdown(f"The records don't hold {what} yet; `make sweeps` runs them.")
+
+
+# Drawings with captions
+
+
+def drawings(evidence):
+    """Draw everything that the records allow: a dict from the name of a file to its `matplotlib.figure.Figure`."""
+    found = {"claims": draw_numbers(evidence), "signals": signals.draw(signals.read())}
+    if not np.isnan(grid_means(evidence)[-1]).all():
+        found["grid"] = draw_grid(evidence)
+    if evidence["effects"][0].sample.num_seeds:
+        found["effects"] = draw_effects(evidence)
+    share, _ = per_image.share_recognised(evidence["table"], evidence["claims"], evidence["overrides"])
+    if share is not None:
+        found["images"] = per_image.draw_images(share)
+    return found
+
+
+def show_numbers(evidence):
+    """Display the drawing of all reported numbers."""
+    show_drawing(
+        mu.to_svg(draw_numbers(evidence)),
+        "Every number of the report and our runs of its setting, one dot a seed. The bar is where one more run would "
+        "fall with 95 % probability; it takes three seeds to be drawn narrow, and many to be trusted.",
+        f"Reported test accuracies as marks over our runs. Of {len(evidence['numbers'])} numbers "
+        f"{_counted(evidence['numbers'])}.",
+        10,
+    )
+
+
+def show_signals():
+    """Display the drawing of signals and gradients under the three initialisers."""
+    show_drawing(
+        mu.to_svg(signals.draw(signals.read())),
+        f"The first steps of Figures 2, 3 and 4: root mean square of each layer's outputs and of their gradients at "
+        f"the first batch, over {len(signals.SEEDS)} seeds, dots measured and lines predicted; and the loss step by "
+        "step. From N(0, 1) it ends where it is no longer a number.",
+        "Three plots. Under N(0, 1) outputs grow from layer to layer and gradients grow backwards, under Xavier and "
+        "He they keep their size; the loss under N(0, 1) explodes.",
+        11,
+    )
+
+
+def show_grid(evidence):
+    """Display the heat maps of the grid, if there are runs of it."""
+    *_, means = grid_means(evidence)
+    if np.isnan(means).all():
+        return _not_yet("the grid")
+    seeds = [
+        verdicts.sample_of(evidence["table"], setting | evidence["overrides"]).num_seeds
+        for setting in claims.sweep_settings("grid", evidence["claims"])
+    ]
+    show_drawing(
+        mu.to_svg(draw_grid(evidence)),
+        f"The grid: mean test accuracy over {min(seeds)} to {max(seeds)} seeds, and in brackets what the report gives "
+        "for the best number of epochs of each pair. Shorter runs are the beginnings of the longest.",
+        f"Heat maps of test accuracy against batch size and learning rate, from {np.nanmin(means):.4f} to "
+        f"{np.nanmax(means):.4f}; small batches and high learning rates do best.",
+        12,
+    )
+    return None
+
+
+def show_images(evidence):
+    """Display the hardest and the most disputed test images."""
+    share, _ = per_image.share_recognised(evidence["table"], evidence["claims"], evidence["overrides"])
+    if share is None:
+        return _not_yet("Figures 3 to 9")
+    show_drawing(
+        mu.to_svg(per_image.draw_images(share)),
+        "The test images that fewest of our runs recognise, and those about which they are most divided, with the "
+        "data set's labels.",
+        "Two rows of small pictures of clothes, with labels such as shirt, coat and dress.",
+        13,
+    )
+    return None
+
+
+def show_effects(evidence):
+    """Display the effects of the factorial, if there are runs of it."""
+    effects = evidence["effects"]
+    if not effects[0].sample.num_seeds:
+        return _not_yet("the factorial")
+    show_drawing(
+        mu.to_svg(draw_effects(evidence)),
+        f"What each factor changes, averaged over the settings of the four others, and how two of them interact; "
+        f"{_number_of(effects[0].sample.num_seeds, 'seed')}, lines are 95 % intervals.",
+        "Effects on test accuracy in points: "
+        + ", ".join(f"{' with '.join(e.factors)} {points(e.sample.mean)}" for e in effects)
+        + ".",
+        14,
+    )
+    return None
+
+
+def images_sentence(evidence):
+    """Say how many test images all runs, no run, and about half of the runs recognise."""
+    share, num_runs = per_image.share_recognised(evidence["table"], evidence["claims"], evidence["overrides"])
+    return _not_yet("Figures 3 to 9") if share is None else per_image.describe_images(share, num_runs)
+
+
+def steps_table(evidence):
+    """Set each figure against the one before it, image by image."""
+    return per_image.steps_table(evidence["table"], evidence["claims"], evidence["overrides"])
