@@ -68,7 +68,7 @@ def _percentile(value):
 def _needed(pair):
     if pair.difference.num_seeds < verdicts.LEAST_SEEDS:
         return NOT_MEASURED
-    return "> 1000" if pair.seeds_needed is None else f"{pair.seeds_needed}"
+    return ">1000" if pair.seeds_needed is None else f"{pair.seeds_needed}"
 
 
 def _number_of(count, thing):
@@ -122,19 +122,18 @@ def comparisons_table(evidence):
     rows = []
     for comparison in evidence["comparisons"]:
         pair = comparison.closest
-        cells = [NOT_MEASURED] * 5 + ["0"]
+        cells = [NOT_MEASURED] * 4 + ["0"]
         if pair:
             cells = [
                 points(pair.difference.mean),
                 _range(pair.difference.interval, points),
                 f"{100 * pair.probability:.0f} %",
                 _p(pair.corrected),
-                _needed(pair),
-                f"{pair.difference.num_seeds}",
+                f"{pair.difference.num_seeds} ({_needed(pair)})",
             ]
         name = comparison.claim + (f" ({len(comparison.pairs)} pairs)" if len(comparison.pairs) > 1 else "")
         rows.append([f"{comparison.figure}", name, *cells, _verdict(comparison.verdict)])
-    head = ["Fig. ", "Claim ", "Points", "95 % interval", "A beats B", "p", "Needed", "Seeds", "Verdict "]
+    head = ["Fig. ", "Claim ", "Points", "95 % interval", "Wins", "p", "Seeds", "Verdict "]
     return Markdown(_table(head, rows))
 
 
@@ -365,7 +364,7 @@ def show_numbers(evidence):
     show_drawing(
         mu.to_svg(draw_numbers(evidence)),
         "Every number of the report and our runs of its setting, one dot a seed. The bar is where one more run would "
-        "fall with 95 % probability; it takes three seeds to be drawn narrow, and many to be trusted.",
+        "fall with 95 % probability; with few seeds it is wide.",
         f"Reported test accuracies as marks over our runs. Of {len(evidence['numbers'])} numbers "
         f"{_counted(evidence['numbers'])}.",
         10,
