@@ -146,7 +146,7 @@ def draw_images(share, count=10):
         panels = figure.subplots(len(rows), count)
         for line, (title, chosen) in zip(panels, rows.items(), strict=True):
             for axes, image in zip(line, chosen, strict=True):
-                axes.imshow(test_images[image], cmap="gray_r", interpolation="nearest")
+                axes.imshow(test_images[image].numpy(), cmap="gray_r", interpolation="nearest")
                 axes.set_title(CLASSES[test_labels[image]], fontsize=6.5, pad=2)
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(True)
