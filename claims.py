@@ -51,6 +51,12 @@ FACTORIAL = _object(
         },
     }
 )
+CANDIDATES = _object(
+    {
+        "chosen": {"type": "string"},
+        "candidates": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
+    }
+)
 SETTING = {
     "type": "object",
     "properties": {"notebook": NOTEBOOK, "sweep": {"type": "string"}},
@@ -72,6 +78,7 @@ SCHEMA = _object(
         "sweeps": {"type": "object", "additionalProperties": SWEEP},
         "held_out": {"type": "array", "items": {"type": "string"}},
         "factorial": FACTORIAL,
+        "beyond": {"type": "object", "additionalProperties": CANDIDATES},
         "comparisons": {"type": "object", "additionalProperties": COMPARISON},
     }
 )
@@ -99,6 +106,9 @@ def load(path=None):
         place = jsonschema.exceptions.best_match(errors).path
         found = "; ".join(error.message for error in errors if error.path == place)
         raise ClaimsError(f"{path}, at {'.'.join(map(str, place)) or 'the top'}: {found}")
+    for name, search in claims["beyond"].items():
+        if search["chosen"] not in search["candidates"]:
+            raise ClaimsError(f"{path}, at beyond.{name}.chosen: there is no candidate {search['chosen']!r}")
     for place, name in _named_sweeps(claims):
         if name not in claims["sweeps"]:
             raise ClaimsError(f"{path}, at {place}: there is no sweep {name!r}")
@@ -164,6 +174,14 @@ def factorial_settings(claims):
             changes = [factor[level > 0] for factor, level in zip(factors, levels, strict=True)]
             runs.append((levels, defaults | {name: value for change in changes for name, value in change.items()}))
     return runs
+
+
+def beyond_settings(search, claims):
+    """List a search's candidates with images held out, by name, and the setting of the chosen one with all images."""
+    defaults = notebook_defaults("beyond")
+    candidates = {name: defaults | changes for name, changes in claims["beyond"][search]["candidates"].items()}
+    held_out = {name: setting | {"num_validation": NUM_VALIDATION} for name, setting in candidates.items()}
+    return held_out, candidates[claims["beyond"][search]["chosen"]]
 
 
 def compared_settings(comparison, claims):

@@ -44,6 +44,15 @@ def get_possible_patches(num_pixels):
     ]
 
 
+def count_multiply_adds(num_patches, patch_dims, num_hidden, num_classes):
+    """Count the multiplications of one image's way through `Net`, in the order of the report's formulas."""
+    D, H1, T, H2, num_outputs = num_hidden
+    stem = num_patches * patch_dims**2 * D
+    mlp1 = D * num_patches * H1 + D * H1 * T
+    mlp2 = T * D * H2 + T * H2 * num_outputs
+    return stem + mlp1 + mlp2 + num_outputs * num_classes
+
+
 def init_weights(module, initializer="kaiming_normal_"):
     """Initialise a linear layer: weights from the initialiser, biases zero. For use as `net.apply(init_weights)`.
 

@@ -290,6 +290,20 @@ class TrainingStep:
             group["capturable"] = capturable
 
 
+def get_scheduler(name, optimizer, num_steps):
+    """Return a schedule of the learning rate over a training's steps, or None for "constant".
+
+    "one_cycle" rises to the optimizer's learning rate for 3 tenths of the steps and falls to nothing afterwards (Smith
+    and Topin 2017, arXiv:1708.07120), with PyTorch's defaults but for the momentum, which stays.
+    """
+    if name == "constant":
+        return None
+    if name != "one_cycle":
+        raise ValueError(f"unknown schedule {name!r}: choose constant or one_cycle")
+    highest = optimizer.param_groups[0]["lr"]
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, num_steps, cycle_momentum=False)
+
+
 def describe(epoch):
     """Put the measures of one epoch, as `train` returns them, into a line."""
     return ", ".join(f"{CURVES[name][0]} {value:.4f}" for name, value in epoch.items())

@@ -29,7 +29,8 @@ ROOT = Path(__file__).parent
 
 TRAINING_VERSION = 1  # to be raised whenever the code changes the numbers that a run gives
 
-OPTIMIZERS = ("SGD", "Adam")
+OPTIMIZERS = ("SGD", "Adam", "AdamW")
+SCHEDULES = ("constant", "one_cycle")
 
 
 class ParameterError(ValueError):
@@ -57,6 +58,7 @@ PARAMETERS = {  # name: what is expected, and the test for it
     "initializer": _one_of(*INITIALIZERS),
     "optimizer_name": _one_of(*OPTIMIZERS),
     "learning_rate": _real("a number above 0", lambda value: value > 0),
+    "schedule": _one_of(*SCHEDULES),
     "weight_decay": _real("a number from 0 up", lambda value: value >= 0),
     "batch_size": _whole(1),
     "num_epochs": _whole(1),
@@ -275,7 +277,9 @@ def select(records, parameters):
     by_seed = {}
     for record in sorted(records, key=lambda record: record["num_epochs"], reverse=True):
         if {**_determinants(record), "seed": None, "num_epochs": None} == setting:
-            if record["num_epochs"] >= num_epochs and record["training_version"] == TRAINING_VERSION:
+            cuttable = setting.get("schedule", "constant") == "constant"
+            fits = record["num_epochs"] >= num_epochs if cuttable else record["num_epochs"] == num_epochs
+            if fits and record["training_version"] == TRAINING_VERSION:
                 by_seed[record["seed"]] = _first_epochs(record, num_epochs)
     return [by_seed[seed] for seed in sorted(by_seed)]
 

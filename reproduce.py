@@ -98,7 +98,7 @@ def plan(figures, sweeps, seeds, overrides, runs_folder):
 
 
 def sweep_names():
-    return [*claims.load()["sweeps"], "held_out", "factorial"]
+    return [*claims.load()["sweeps"], "held_out", "factorial", "beyond"]
 
 
 def sweep_settings(name):
@@ -106,6 +106,9 @@ def sweep_settings(name):
     known = claims.load()
     if name == "factorial":
         return [(known["factorial"]["notebook"], setting) for _, setting in claims.factorial_settings(known)]
+    if name == "beyond":
+        searches = [claims.beyond_settings(search, known) for search in known["beyond"]]
+        return [("beyond", setting) for held_out, chosen in searches for setting in [*held_out.values(), chosen]]
     if name == "held_out":
         settings_of, names = claims.held_out_settings, known["held_out"]
     else:
