@@ -340,6 +340,31 @@ def selection_table(evidence):
     return Markdown(_table(head, rows))
 
 
+def sweep_table(evidence, sweep):
+    """List the settings of a sweep with the mean test accuracy of their runs."""
+    vary = evidence["claims"]["sweeps"][sweep]["vary"]
+    varied = [name for name, values in vary.items() if len(values) > 1 or len(vary) == 1]
+    rows = []
+    for setting in claims.sweep_settings(sweep, evidence["claims"]):
+        sample = verdicts.sample_of(evidence["table"], setting | evidence["overrides"])
+        rows.append(
+            [
+                *(_value(setting[name]) for name in varied),
+                _accuracy(sample.mean),
+                _range(sample.interval, _accuracy),
+                f"{sample.num_seeds}",
+            ]
+        )
+    head = [*(f"{name.replace('_', ' ').capitalize()} " for name in varied), "Test accuracy", "95 % interval", "Seeds"]
+    return Markdown(_table(head, rows))
+
+
+def _value(value):
+    if isinstance(value, list):
+        return ", ".join(name.removeprefix("Random") for name in value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value:f}".rstrip("0").rstrip(".")
+
+
 def beyond_table(evidence):
     """Say how far the network goes: candidates by validation accuracy, and the chosen ones' test accuracy."""
     known, table = evidence["claims"], evidence["table"]

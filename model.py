@@ -121,17 +121,31 @@ class Stem(nn.Module):
         return self.linear(self.patches(X))  # (B, P, D)
 
 
-def mlp(num_inputs, num_hidden, num_outputs, norm_dims, batch_norm, dropout):
-    """Build the layers that both MLPs share: linear, ReLU, linear, on the last axis of (B, norm_dims, num_inputs).
+class FeatureNorm(nn.Sequential):
+    """`BatchNorm1d` over the last axis of (B, rows, features) instead of the one in the middle."""
 
-    The report doesn't say where `BatchNorm1d` and `Dropout` stood. Here a `BatchNorm1d` follows each linear layer and
-    normalises axis 1, since that is what `BatchNorm1d` does with a three-dimensional input when one just writes it
-    between the layers; a `Dropout` follows the ReLU, its usual place.
+    def __init__(self, num_features):
+        super().__init__(Transpose(), nn.BatchNorm1d(num_features), Transpose())
+
+
+def norm(num_rows, num_features, norm_axis):
+    """Build the batch normalisation of (B, num_rows, num_features) over axis 1 or axis 2."""
+    return nn.BatchNorm1d(num_rows) if norm_axis == 1 else FeatureNorm(num_features)
+
+
+def mlp(num_inputs, num_hidden, num_outputs, num_rows, batch_norm, dropout, norm_axis, norm_after_relu):
+    """Build the layers that both MLPs share: linear, ReLU, linear, on the last axis of (B, num_rows, num_inputs).
+
+    The report doesn't say where `BatchNorm1d` and `Dropout` stood. By default a `BatchNorm1d` follows each linear
+    layer and normalises axis 1, since that is what `BatchNorm1d` does with a three-dimensional input when one just
+    writes it between the layers; a `Dropout` follows the ReLU, its usual place.
     """
-    norm = [nn.BatchNorm1d(norm_dims)] if batch_norm else []
+    hidden = [nn.ReLU()]
+    if batch_norm:
+        hidden.insert(1 if norm_after_relu else 0, norm(num_rows, num_hidden, norm_axis))
     drop = [nn.Dropout(dropout)] if dropout else []
-    norm_out = [nn.BatchNorm1d(norm_dims)] if batch_norm else []
-    return [nn.Linear(num_inputs, num_hidden), *norm, nn.ReLU(), *drop, nn.Linear(num_hidden, num_outputs), *norm_out]
+    norm_out = [norm(num_rows, num_outputs, norm_axis)] if batch_norm else []
+    return [nn.Linear(num_inputs, num_hidden), *hidden, *drop, nn.Linear(num_hidden, num_outputs), *norm_out]
 
 
 class Backbone(nn.Module):
@@ -143,11 +157,12 @@ class Backbone(nn.Module):
         X (B, P, D) -> O₂ (B, T, num_hidden[4]), with T = num_hidden[2]
     """
 
-    def __init__(self, num_patches, num_hidden, *, batch_norm=False, dropout=0.0):
+    def __init__(self, num_patches, num_hidden, *, batch_norm=False, dropout=0.0, norm_axis=1, norm_after_relu=False):
         super().__init__()
         D, H1, T, H2, num_outputs = num_hidden
-        self.mlp1 = nn.Sequential(Transpose(), *mlp(num_patches, H1, T, D, batch_norm, dropout), Transpose())
-        self.mlp2 = nn.Sequential(*mlp(D, H2, num_outputs, T, batch_norm, dropout))
+        shared = batch_norm, dropout, norm_axis, norm_after_relu
+        self.mlp1 = nn.Sequential(Transpose(), *mlp(num_patches, H1, T, D, *shared), Transpose())
+        self.mlp2 = nn.Sequential(*mlp(D, H2, num_outputs, T, *shared))
 
     def forward(self, X):
         O1 = self.mlp1(X)  # (B, P, D) -> (B, T, D)
@@ -180,23 +195,47 @@ class Net(nn.Module):
         num_classes: class scores.
         batch_norm: put `BatchNorm1d` after every linear layer but the classifier's.
         dropout: probability of `Dropout` after the ReLU of each MLP; 0 leaves it out.
+        norm_axis: the axis of (B, rows, features) that `BatchNorm1d` normalises: 1, or 2 for the features.
+        norm_after_relu: put the `BatchNorm1d` between the two layers of an MLP after its ReLU instead of before.
 
     Shape:
         (B, 1, image_dims, image_dims) -> (B, num_classes)
 
     Raises:
-        ValueError: the patches don't tile the image, num_hidden hasn't five sizes, or dropout isn't in [0, 1).
+        ValueError: the patches don't tile the image, num_hidden hasn't five sizes, dropout isn't in [0, 1), or
+            norm_axis is neither 1 nor 2.
     """
 
-    def __init__(self, image_dims, num_patches, patch_dims, num_hidden, num_classes, *, batch_norm=False, dropout=0.0):
+    def __init__(
+        self,
+        image_dims,
+        num_patches,
+        patch_dims,
+        num_hidden,
+        num_classes,
+        *,
+        batch_norm=False,
+        dropout=0.0,
+        norm_axis=1,
+        norm_after_relu=False,
+    ):
         super().__init__()
         if len(num_hidden) != 5:
             raise ValueError(f"num_hidden is {num_hidden}: expected five sizes, as [256, 128, 64, 32, 16]")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}: expected a probability from 0 to below 1")
+        if norm_axis not in (1, 2):
+            raise ValueError(f"norm_axis is {norm_axis}: expected 1 or 2")
         self.stem = Stem(image_dims, num_patches, patch_dims, num_hidden[0])
-        self.norm = nn.BatchNorm1d(num_patches) if batch_norm else nn.Identity()
-        self.backbone = Backbone(num_patches, num_hidden, batch_norm=batch_norm, dropout=dropout)
+        self.norm = norm(num_patches, num_hidden[0], norm_axis) if batch_norm else nn.Identity()
+        self.backbone = Backbone(
+            num_patches,
+            num_hidden,
+            batch_norm=batch_norm,
+            dropout=dropout,
+            norm_axis=norm_axis,
+            norm_after_relu=norm_after_relu,
+        )
         self.classifier = Classifier(num_hidden[-1], num_classes)
 
     def forward(self, X):

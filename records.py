@@ -64,6 +64,8 @@ PARAMETERS = {  # name: what is expected, and the test for it
     "num_epochs": _whole(1),
     "num_rounds": _whole(1),
     "batch_norm": ("True or False", lambda value: type(value) is bool),
+    "norm_axis": _whole(1, 2),
+    "norm_after_relu": ("True or False", lambda value: type(value) is bool),
     "dropout": _real("a probability from 0 to below 1", lambda value: 0 <= value < 1),
     "augmentation": (
         f"a list of names among {', '.join(AUGMENTATIONS)}",
