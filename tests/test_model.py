@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import model
+from fast_forward import can_fast_forward
 from model import INITIALIZERS, Net, get_possible_patches, init_weights
 
 REPORT_SIZES = {"image_dims": 28, "num_patches": 4, "patch_dims": 14}
@@ -327,3 +328,50 @@ def test_the_module_needs_torch_and_the_standard_library_only():
             assert node.level == 0
             imported.add(node.module.split(".")[0])
     assert imported - set(sys.stdlib_module_names) == {"torch"}
+
+
+# Other readings of batch normalisation
+
+
+@pytest.mark.parametrize("norm_after_relu", [False, True])
+def test_a_norm_over_axis_2_gives_each_feature_mean_zero_and_variance_one(norm_after_relu):
+    torch.manual_seed(0)
+    net = Net(28, 4, 14, SMALL_HIDDEN, 10, batch_norm=True, norm_axis=2, norm_after_relu=norm_after_relu)
+    outputs = []
+    for norm in (net.norm, net.backbone.mlp1[1 + 1 + norm_after_relu], net.backbone.mlp2[1 + norm_after_relu]):
+        norm.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    net(torch.rand(8, 1, 28, 28))
+    for output in outputs:
+        assert output.mean((0, 1)).abs().max() < 1e-4
+        variance = output.var((0, 1), unbiased=False)
+        assert ((variance - 1).abs() < 0.05).float().mean() > 0.5  # a feature that is always off has none
+
+
+def test_a_norm_after_the_relu_stands_there():
+    layers = [
+        type(layer).__name__
+        for layer in Net(28, 4, 14, SMALL_HIDDEN, 10, batch_norm=True, norm_after_relu=True).backbone.mlp2
+    ]
+    assert layers == ["Linear", "ReLU", "BatchNorm1d", "Linear", "BatchNorm1d"]
+
+
+def test_each_reading_has_its_own_number_of_parameters():
+    D, H1, T, H2, num_outputs = SMALL_HIDDEN
+    plain = sum(p.numel() for p in Net(28, 4, 14, SMALL_HIDDEN, 10).parameters())
+    over_rows = sum(p.numel() for p in Net(28, 4, 14, SMALL_HIDDEN, 10, batch_norm=True).parameters())
+    over_features = sum(p.numel() for p in Net(28, 4, 14, SMALL_HIDDEN, 10, batch_norm=True, norm_axis=2).parameters())
+    assert over_rows - plain == 2 * (4 + 2 * D + 2 * T)
+    assert over_features - plain == 2 * (D + H1 + T + H2 + num_outputs)
+
+
+@pytest.mark.parametrize("reading", [{"norm_axis": 2}, {"norm_after_relu": True}])
+def test_the_fast_path_leaves_the_other_readings_to_the_plain_one(reading):
+    assert not can_fast_forward(Net(28, 4, 14, SMALL_HIDDEN, 10, batch_norm=True, **reading))
+    assert can_fast_forward(
+        Net(28, 4, 14, SMALL_HIDDEN, 10, **reading)
+    )  # without batch normalisation there is nothing to read
+
+
+def test_an_axis_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="norm_axis is 0: expected 1 or 2"):
+        Net(28, 4, 14, SMALL_HIDDEN, 10, batch_norm=True, norm_axis=0)
