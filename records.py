@@ -235,6 +235,7 @@ def read_records(path):
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             record = json.loads(line)
+            check_parameters({name: record[name] for name in PARAMETERS if name not in NOT_IN_KEY})
             record_key(record)
             (
                 record["notebook"],
@@ -255,7 +256,10 @@ def merge(path, new):
     """
     old = [record for record in read_records(path) if record["training_version"] == TRAINING_VERSION]
     merged = {record_key(record): record for record in [*old, *new]}
-    records = sorted(merged.values(), key=lambda record: (record["notebook"], *_sortable(record), record["seed"]))
+    records = sorted(
+        merged.values(),
+        key=lambda record: (record["notebook"], *_sortable(record), record["seed"], record_key(record)),
+    )
     write_at_once(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
     return records
 
