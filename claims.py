@@ -54,7 +54,9 @@ FACTORIAL = _object(
 SETTING = {
     "type": "object",
     "properties": {"notebook": NOTEBOOK, "sweep": {"type": "string"}},
-    "oneOf": [{"required": ["notebook"]}, {"required": ["sweep"], "maxProperties": 1}],
+    "if": {"required": ["sweep"]},
+    "then": {"maxProperties": 1},
+    "else": {"required": ["notebook"]},
 }
 SETTINGS = {"anyOf": [SETTING, {"type": "array", "items": SETTING, "minItems": 1}]}
 COMPARISON = {
@@ -96,8 +98,9 @@ def load(path=None):
         raise ClaimsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     errors = list(jsonschema.Draft202012Validator(SCHEMA).iter_errors(claims))
     if errors:
-        place = jsonschema.exceptions.best_match(errors).path
-        found = "; ".join(error.message for error in errors if error.path == place)
+        best = jsonschema.exceptions.best_match(errors)
+        place = best.absolute_path
+        found = best.message if best.parent else "; ".join(error.message for error in errors if error.path == place)
         raise ClaimsError(f"{path}, at {'.'.join(map(str, place)) or 'the top'}: {found}")
     for place, name in _named_sweeps(claims):
         if name not in claims["sweeps"]:
