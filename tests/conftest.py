@@ -1,4 +1,4 @@
-"""What several test files need: the real data, and one small batch of all eight figures run from end to end."""
+"""What several test files need: the real data, and one small batch of figures and a sweep run from end to end."""
 
 import os
 import subprocess
@@ -14,9 +14,10 @@ import records
 
 ROOT = Path(__file__).parent.parent
 TINY = ["-p", "num_epochs", "3", "-p", "train_limit", "600"]
+SWEEP = ["--sweeps", "adam_first_try"]
 
 
-def reproduce(*arguments, root=ROOT, **kwargs):
+def run_batch(*arguments, root=ROOT, **kwargs):
     """Run reproduce.py as a user does, and return the finished process."""
     command = [sys.executable, str(root / "reproduce.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, **kwargs)
@@ -61,9 +62,9 @@ def data_folder():
 
 @pytest.fixture(scope="session")
 def batch(tmp_path_factory, data_folder):
-    """Run all eight figures with few images, two at a time; return the output folder and what was printed."""
+    """Run all figures and a sweep of one setting with few images; return the output folder and what was printed."""
     output = tmp_path_factory.mktemp("batch")
-    done = reproduce(*TINY, "--jobs", 2, "--output", output)
+    done = run_batch(*SWEEP, *TINY, "--jobs", 2, "--output", output)
     assert done.returncode == 0, done.stdout + done.stderr
     return output, done.stdout
 
