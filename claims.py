@@ -60,7 +60,9 @@ CANDIDATES = _object(
 SETTING = {
     "type": "object",
     "properties": {"notebook": NOTEBOOK, "sweep": {"type": "string"}},
-    "oneOf": [{"required": ["notebook"]}, {"required": ["sweep"], "maxProperties": 1}],
+    "if": {"required": ["sweep"]},
+    "then": {"maxProperties": 1},
+    "else": {"required": ["notebook"]},
 }
 SETTINGS = {"anyOf": [SETTING, {"type": "array", "items": SETTING, "minItems": 1}]}
 COMPARISON = {
@@ -103,8 +105,9 @@ def load(path=None):
         raise ClaimsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     errors = list(jsonschema.Draft202012Validator(SCHEMA).iter_errors(claims))
     if errors:
-        place = jsonschema.exceptions.best_match(errors).path
-        found = "; ".join(error.message for error in errors if error.path == place)
+        best = jsonschema.exceptions.best_match(errors)
+        place = best.absolute_path
+        found = best.message if best.parent else "; ".join(error.message for error in errors if error.path == place)
         raise ClaimsError(f"{path}, at {'.'.join(map(str, place)) or 'the top'}: {found}")
     for name, search in claims["beyond"].items():
         if search["chosen"] not in search["candidates"]:

@@ -86,6 +86,7 @@ PARAMETERS = {  # name: what is expected, and the test for it
     "runs_folder": ("the path of a folder", lambda value: type(value) is str and value != ""),
 }
 NOT_IN_KEY = ("num_rounds", "device", "runs_folder")  # change no number; of the device only the kind counts
+IN_EVERY_RECORD = [name for name in PARAMETERS if name not in (*NOT_IN_KEY, "schedule")]  # a schedule has one notebook
 
 
 def check_parameters(namespace):
@@ -239,6 +240,7 @@ def read_records(path):
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             record = json.loads(line)
+            check_parameters({name: record[name] for name in IN_EVERY_RECORD} | record)
             record_key(record)
             (
                 record["notebook"],
@@ -259,7 +261,10 @@ def merge(path, new):
     """
     old = [record for record in read_records(path) if record["training_version"] == TRAINING_VERSION]
     merged = {record_key(record): record for record in [*old, *new]}
-    records = sorted(merged.values(), key=lambda record: (record["notebook"], *_sortable(record), record["seed"]))
+    records = sorted(
+        merged.values(),
+        key=lambda record: (record["notebook"], *_sortable(record), record["seed"], record_key(record)),
+    )
     write_at_once(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
     return records
 

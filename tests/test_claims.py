@@ -1,6 +1,8 @@
 import ast
 import copy
 import json
+import math
+from itertools import combinations as combinations_of
 from itertools import product
 
 import papermill
@@ -24,6 +26,7 @@ NEUTRAL = {
     "num_hidden": [256, 128, 64, 32, 16],
     "patching": 0,
     "train_limit": 60000,
+    "num_validation": 0,
     "seed": 0,
     "device": "auto",
     "runs_folder": "runs",
@@ -69,7 +72,7 @@ def misspell(parent, key):
 
 
 def put(value):
-    return lambda parent, key: parent.update({key: value})
+    return lambda parent, key: parent.__setitem__(int(key) if isinstance(parent, list) else key, value)
 
 
 def write_yaml(path, content):
@@ -179,6 +182,114 @@ def test_only_figures_6_to_8_take_their_batch_size_from_figure_5(figure):
     assert stated == (figure not in ("figure_6", "figure_7", "figure_8"))
 
 
+@each_figure
+def test_the_parameters_cell_of_a_notebook_is_read_as_papermill_reads_it(figure):
+    assert claims.notebook_defaults(figure) == defaults_of(figure)
+
+
+# Settings
+
+
+def assert_a_run_can_have(setting):
+    """Check a setting, in one round: the number of rounds changes no number."""
+    assert setting.keys() | {"num_rounds"} == records.PARAMETERS.keys()
+    records.check_parameters(setting | {"num_rounds": 1})
+
+
+def as_run(setting):
+    """Turn a setting into a text that is the same for settings whose runs are the same."""
+    return records.run_key(setting | {"seed": 0, "num_rounds": 1})
+
+
+def levels_of(setting):
+    """Read the levels of the factorial's factors from a setting, and check that it has no others."""
+    factors = CLAIMS["factorial"]["factors"].values()
+    return tuple(
+        -1 if low.items() <= setting.items() else int(high.items() <= setting.items()) for low, high in factors
+    )
+
+
+@each_sweep
+def test_the_settings_of_a_sweep_are_its_notebooks_with_every_combination(sweep):
+    settings = claims.sweep_settings(sweep, CLAIMS)
+    defaults = defaults_of(SWEEPS[sweep]["notebook"])
+    assert settings == [defaults | combination for combination in combinations(sweep)]
+    for setting in settings:
+        assert_a_run_can_have(setting)
+
+
+@each_sweep
+def test_the_reported_settings_of_a_sweep_are_among_its_settings(sweep):
+    reported = claims.reported_settings(sweep, CLAIMS)
+    assert [accuracy for *_, accuracy in reported] == [entry["accuracy"] for entry in SWEEPS[sweep]["reported"]]
+    runs = [as_run(setting) for setting in claims.sweep_settings(sweep, CLAIMS)]
+    for changes, setting, _ in reported:
+        assert changes.items() <= setting.items()
+        assert as_run(setting) in runs
+
+
+@pytest.mark.parametrize("sweep", CLAIMS["held_out"])
+def test_held_out_settings_are_those_of_the_sweep_with_images_held_out(sweep):
+    held_out = claims.held_out_settings(sweep, CLAIMS)
+    assert all(setting["num_validation"] == 10000 for setting in held_out)
+    assert [setting | {"num_validation": 0} for setting in held_out] == claims.sweep_settings(sweep, CLAIMS)
+    for setting in held_out:
+        assert_a_run_can_have(setting)
+
+
+@pytest.mark.parametrize("name", CLAIMS["comparisons"])
+def test_a_comparison_is_about_different_settings_that_a_run_can_have(name):
+    pairs = claims.compared_settings(CLAIMS["comparisons"][name], CLAIMS)
+    assert pairs
+    assert len({(as_run(first), as_run(second)) for first, second in pairs}) == len(pairs)
+    for first, second in pairs:
+        assert_a_run_can_have(first)
+        assert_a_run_can_have(second)
+        assert as_run(first) != as_run(second)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("he", 1), ("grid", 26), ("epochs", 2), ("weight_decay_sweep", 5), ("n01_epochs", 2)]
+)
+def test_a_comparison_with_a_sweep_is_one_with_each_other_setting_of_it(name, number):
+    assert len(claims.compared_settings(CLAIMS["comparisons"][name], CLAIMS)) == number
+
+
+def test_a_comparison_of_two_sweeps_is_one_of_each_with_each():
+    comparison = {"better": [{"sweep": "smaller_batches"}, {"notebook": "figure_9"}], "than": {"sweep": "dropout"}}
+    pairs = claims.compared_settings(comparison, CLAIMS)
+    first = [*claims.sweep_settings("smaller_batches", CLAIMS), defaults_of("figure_9")]
+    assert pairs == list(product(first, claims.sweep_settings("dropout", CLAIMS)))
+
+
+# The factorial
+
+
+def test_the_factorial_is_half_of_all_combinations_each_a_run_with_its_levels():
+    runs = claims.factorial_settings(CLAIMS)
+    assert len(runs) == len({levels for levels, _ in runs}) == 16
+    for levels, setting in runs:
+        assert_a_run_can_have(setting)
+        assert levels_of(setting) == levels
+        assert set(levels) <= {-1, 1}
+
+
+def test_no_effect_of_one_or_two_factors_is_mixed_up_with_the_mean_or_another_one_of_these():
+    """Resolution V: the columns of levels of up to two factors, and their products, are orthogonal to each other."""
+    levels = [levels for levels, _ in claims.factorial_settings(CLAIMS)]
+    factors = range(len(CLAIMS["factorial"]["factors"]))
+    groups = [group for size in (0, 1, 2) for group in combinations_of(factors, size)]
+    columns = {group: [math.prod(run[factor] for factor in group) for run in levels] for group in groups}
+    assert len(columns) == 1 + 5 + 10
+    for first, second in combinations_of(groups, 2):
+        assert sum(a * b for a, b in zip(columns[first], columns[second], strict=True)) == 0, (first, second)
+
+
+@pytest.mark.parametrize("figure", ["figure_6", "figure_8", "figure_9"])
+def test_the_factorial_contains_figures_6_8_and_9(figure):
+    assert as_run(defaults_of(figure)) in [as_run(setting) for _, setting in claims.factorial_settings(CLAIMS)]
+
+
 # Where reported numbers stand
 
 
@@ -214,8 +325,14 @@ REQUIRED = [
     "sweeps",
     *(f"figures.{figure}" for figure in FIGURES),
     *(f"figures.figure_4.{key}" for key in ("change", "setting", "reported")),
-    *(f"sweeps.grid.{key}" for key in ("notebook", "claim", "vary", "reported")),
+    *(f"sweeps.grid.{key}" for key in ("notebook", "vary", "reported")),
     "sweeps.grid.reported.0.accuracy",
+    "held_out",
+    "factorial",
+    "factorial.notebook",
+    "factorial.factors",
+    "comparisons",
+    *(f"comparisons.grid.{key}" for key in ("figure", "claim", "than")),
 ]
 WRONG = [
     ("figures", []),
@@ -239,7 +356,6 @@ WRONG = [
     ("sweeps.grid.notebook", "figure_1"),
     ("sweeps.grid.notebook", "figure_10"),
     ("sweeps.grid.notebook", "figure_5.ipynb"),
-    ("sweeps.grid.claim", 27),
     ("sweeps.grid.vary", {}),
     ("sweeps.grid.vary", []),
     ("sweeps.grid.vary.batch_size", 128),
@@ -248,6 +364,29 @@ WRONG = [
     ("sweeps.grid.reported", 0.8),
     ("sweeps.grid.reported.0.accuracy", 1.5),
     ("sweeps.grid.reported.0.accuracy", "0.8"),
+    ("held_out", "grid"),
+    ("held_out.0", 5),
+    ("factorial", []),
+    ("factorial.notebook", "figure_1"),
+    ("factorial.factors", []),
+    ("factorial.factors", {"dropout": [{"dropout": 0.0}, {"dropout": 0.1}]}),
+    ("factorial.factors.dropout", {"dropout": 0.1}),
+    ("factorial.factors.dropout", [{"dropout": 0.1}]),
+    ("factorial.factors.dropout", [{"dropout": 0.0}, {"dropout": 0.1}, {"dropout": 0.2}]),
+    ("factorial.factors.dropout.0", 0.1),
+    ("comparisons", []),
+    ("comparisons.he", "better"),
+    ("comparisons.he.figure", "4"),
+    ("comparisons.he.figure", 10),
+    ("comparisons.he.claim", 4),
+    ("comparisons.he.margin", 1.5),
+    ("comparisons.he.better", "figure_4"),
+    ("comparisons.he.better", []),
+    ("comparisons.he.better", {"notebook": "figure_4", "sweep": "grid"}),
+    ("comparisons.he.than", {"learning_rate": 0.1}),
+    ("comparisons.he.than.notebook", "figure_1"),
+    ("comparisons.he.than", {"sweep": "grid", "learning_rate": 0.1}),
+    ("comparisons.epochs.than.1", {"notebok": "figure_5"}),
 ]
 
 
@@ -273,12 +412,40 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_place(tmp_path, place, valu
 
 
 @pytest.mark.parametrize(
-    ("place", "value"), [("figures.figure_1", {}), ("figures.figure_10", {}), ("extra", 1), ("sweeps.grid.note", "x")]
+    ("place", "value"),
+    [
+        ("figures.figure_1", {}),
+        ("figures.figure_10", {}),
+        ("extra", 1),
+        ("sweeps.grid.note", "x"),
+        ("factorial.vary", {}),
+        ("comparisons.he.worse", {"notebook": "figure_4"}),
+    ],
 )
 def test_an_unknown_key_is_named_with_its_place(tmp_path, place, value):
     message = refusal_of(tmp_path / "claims.yaml", edited(place, put(value)))
     assert f", at {parent_of(place)}: " in message
     assert f"'{place.split('.')[-1]}'" in message
+
+
+@pytest.mark.parametrize("edit", [remove, put({"notebook": "figure_4"})])
+def test_a_comparison_says_either_better_or_no_better(tmp_path, edit):
+    place = "comparisons.dropout." + ("no_better" if edit is remove else "better")
+    assert ", at comparisons.dropout: " in refusal_of(tmp_path / "claims.yaml", edited(place, edit))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "named"),
+    [
+        ("held_out", ["grid", "weight_decays"], "held_out"),
+        ("comparisons.grid.than", {"sweep": "weight_decays"}, "comparisons.grid.than"),
+        ("comparisons.smaller_batches.better", {"sweep": "weight_decays"}, "comparisons.smaller_batches.better"),
+        ("comparisons.dropout.no_better", [{"sweep": "weight_decays"}], "comparisons.dropout.no_better"),
+    ],
+)
+def test_the_name_of_an_unknown_sweep_is_refused_with_its_place(tmp_path, place, value, named):
+    message = refusal_of(tmp_path / "claims.yaml", edited(place, put(value)))
+    assert message.endswith(f", at {named}: there is no sweep 'weight_decays'")
 
 
 @pytest.mark.parametrize("content", ["", "# only a comment\n", "[]\n", "- figures\n- sweeps\n", "figures\n", "5\n"])

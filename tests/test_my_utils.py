@@ -181,6 +181,28 @@ def test_train_limit_keeps_the_first_training_images_and_all_test_images():
     assert len(epoch_of(test_iter)[1]) == 200
 
 
+@given(num_validation=st.integers(1, 599), train_limit=st.none() | st.integers(1, 600))
+@few_examples
+def test_the_last_training_images_are_held_out_in_their_order_and_the_others_trained_on(num_validation, train_limit):
+    images, labels, *_ = fashion_mnist.load()
+    train_iter, test_iter = loaders(train_limit=train_limit, num_validation=num_validation)
+    X, y = epoch_of(train_iter.validation_iter)
+    assert torch.equal(X, images[-num_validation:].unsqueeze(1) / 255)
+    assert torch.equal(y, labels[-num_validation:].long())
+    trained_on = labels[: min(train_limit or 600, 600 - num_validation)]
+    assert sorted(epoch_of(train_iter)[1].tolist()) == sorted(trained_on.tolist())
+    assert test_iter.validation_iter is None
+
+
+def test_held_out_images_are_not_augmented():
+    train_iter, _ = loaders(num_validation=100, augmentation=mu.AUGMENTATIONS)
+    assert torch.equal(epoch_of(train_iter.validation_iter)[0], fashion_mnist.load()[0][-100:].unsqueeze(1) / 255)
+
+
+def test_nothing_is_held_out_unless_asked_for():
+    assert loaders()[0].validation_iter is None
+
+
 @pytest.mark.parametrize(
     ("batch_size", "options", "parts"),
     [
@@ -312,6 +334,33 @@ def test_training_measures_what_a_literal_loop_measures():
         assert all(type(value) is float for value in epoch.values())
     for fast_value, plain_value in zip(fast.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(fast_value, plain_value, rtol=1e-4, atol=1e-4)
+
+
+def test_held_out_images_are_measured_after_every_epoch_and_change_no_other_number():
+    net = small_net()
+    train_iter, test_iter = loaders(seed=1, num_validation=100)
+    history = fit(net, train_iter, test_iter, num_epochs=2)
+    assert history[-1]["validation_accuracy"] == mu.evaluate_accuracy(net, train_iter.validation_iter)
+    others = [{name: epoch[name] for name in epoch if name != "validation_accuracy"} for epoch in history]
+    assert fit(small_net(), *loaders(seed=1, train_limit=500), num_epochs=2) == others
+
+
+def test_a_scheduler_changes_the_learning_rate_after_every_batch():
+    nets = small_net(), small_net()
+    optimizers = [torch.optim.SGD(net.parameters(), 0.1) for net in nets]
+    schedulers = [torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=12) for optimizer in optimizers]
+    mu.train(nets[0], *loaders(), nn.CrossEntropyLoss(), 2, optimizers[0], schedulers[0])
+    train_iter, _ = loaders()
+    for _ in range(2):
+        for X, y in train_iter:
+            optimizers[1].zero_grad()
+            nn.functional.cross_entropy(nets[1](X), y).backward()
+            optimizers[1].step()
+            schedulers[1].step()
+    assert schedulers[0].last_epoch == 12
+    assert schedulers[0].get_last_lr() == schedulers[1].get_last_lr()
+    for value, expected in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_short_last_batch_counts_by_its_images():
@@ -492,6 +541,7 @@ HISTORY = [
     {"train_loss": 1.5, "train_accuracy": 0.5, "test_accuracy": 0.6},
     {"train_loss": 0.75, "train_accuracy": 0.7, "test_accuracy": 0.65},
 ]
+HELD_OUT = [{**epoch, "validation_accuracy": epoch["test_accuracy"] + 0.02} for epoch in HISTORY]
 BETTER = [{name: value + 0.1 for name, value in epoch.items()} for epoch in HISTORY]
 
 
@@ -527,7 +577,7 @@ def test_axes_and_curves_and_the_reported_line_are_labelled():
 
 def test_curves_show_the_measures_against_the_epoch():
     axes = axes_of([HISTORY], 0.8)
-    for line, name in zip(axes.lines, mu.CURVES, strict=False):
+    for line, name in zip(axes.lines[:3], HISTORY[0], strict=True):
         assert line.get_xdata().tolist() == [1, 2]
         assert line.get_ydata().tolist() == [epoch[name] for epoch in HISTORY]
     assert set(axes.lines[3].get_ydata()) == {0.8}
@@ -535,10 +585,17 @@ def test_curves_show_the_measures_against_the_epoch():
     assert len({line.get_linestyle() for line in axes.lines[:3]}) == 3
 
 
+def test_held_out_images_get_a_curve_of_their_own():
+    assert legend_of([HELD_OUT])[3] == "validation accuracy"
+    lines = axes_of([HELD_OUT]).lines
+    assert lines[3].get_ydata().tolist() == [epoch["validation_accuracy"] for epoch in HELD_OUT]
+    assert len({line.get_linestyle() for line in lines}) == len({to_hex(line.get_color()) for line in lines}) == 4
+
+
 def test_several_histories_give_their_mean_and_a_band_over_their_range():
     assert legend_of([HISTORY, BETTER])[2] == "test accuracy, 0.7000 at the end"
     axes = axes_of([HISTORY, BETTER])
-    for line, band, name in zip(axes.lines, axes.collections, mu.CURVES, strict=True):
+    for line, band, name in zip(axes.lines, axes.collections, HISTORY[0], strict=True):
         assert line.get_ydata() == pytest.approx([epoch[name] + 0.05 for epoch in HISTORY])
         corners = {(x, round(y, 6)) for x, y in band.get_paths()[0].vertices.tolist()}
         for epoch, histories in enumerate(zip(HISTORY, BETTER, strict=True), start=1):

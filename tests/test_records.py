@@ -7,9 +7,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 import torchvision
+from conftest import ROOT, made_up_record, run_notebook
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +36,7 @@ DEFAULTS = {
     "patching": 0,
     "seed": 0,
     "train_limit": 60000,
+    "num_validation": 0,
     "device": "cpu",
     "runs_folder": "runs",
 }
@@ -44,7 +47,6 @@ CHANGED = {
     "weight_decay": 0.00001,
     "batch_size": 128,
     "num_epochs": 15,
-    "num_rounds": 5,
     "batch_norm": True,
     "dropout": 0.01,
     "augmentation": ["RandomErasing"],
@@ -52,26 +54,19 @@ CHANGED = {
     "patching": 1,
     "seed": 1,
     "train_limit": 500,
+    "num_validation": 10000,
 }
-WHOLE = ["batch_size", "num_epochs", "num_rounds", "patching", "seed", "train_limit"]
+WHOLE = ["batch_size", "num_epochs", "num_rounds", "patching", "seed", "train_limit", "num_validation"]
 REAL = ["learning_rate", "weight_decay", "dropout"]
 
 
-def key(notebook="figure_4", **changes):
-    return records.run_key(notebook, {**DEFAULTS, **changes})
+def key(**changes):
+    return records.run_key({**DEFAULTS, **changes})
 
 
-def record(seed, accuracy=0.5, **changes):
-    """Build a record as `write_record` would, of the default setting unless changes say otherwise."""
-    return {
-        "notebook": "figure_4",
-        "seed": seed,
-        "test_accuracy": accuracy,
-        "parameters": records._reduced({**DEFAULTS, "seed": seed}),
-        "history": [{"train_loss": 1.0, "train_accuracy": 0.5, "test_accuracy": accuracy}],
-        "training_version": records.TRAINING_VERSION,
-        **changes,
-    }
+def record(seed=0, accuracy=0.5, **changes):
+    """Build the record of a run of the default setting, but for the parameters among the changes."""
+    return made_up_record({**DEFAULTS, **changes}, seed, accuracy)
 
 
 def line_of(record):
@@ -134,6 +129,7 @@ BAD_VALUES = {
     "num_rounds": [0, *WHOLE_BADS],
     "patching": [5, *WHOLE_BADS],
     "train_limit": [0, 60001, *WHOLE_BADS],
+    "num_validation": [60000, *WHOLE_BADS],
     "learning_rate": [0, 0.0, *REAL_BADS],
     "dropout": [1, 1.0, 1.5, *REAL_BADS],
     "initializer": ["kaiming", "Normal_", "", 0, None, True, ["normal_"], ("normal_",)],
@@ -181,7 +177,8 @@ def test_a_device_that_is_none_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("patching", "0 to 4"), ("train_limit", "1 to 60000"), ("batch_size", "1")]
+    ("name", "hint"),
+    [("patching", "0 to 4"), ("train_limit", "1 to 60000"), ("num_validation", "0 to 59999"), ("batch_size", "1")],
 )
 def test_what_is_expected_states_the_range(name, hint):
     with pytest.raises(ParameterError, match=hint):
@@ -224,6 +221,7 @@ GOOD_EDGES = {
     "patching": [0, 4],
     "seed": [0, 2**63],
     "train_limit": [1, 60000],
+    "num_validation": [0, 59999],
     "device": ["auto", "cpu", "cuda", "cuda:0"],
     "runs_folder": ["runs", "/tmp/a b", "."],
 }
@@ -247,6 +245,7 @@ valid_parameters = st.fixed_dictionaries(
         "patching": st.integers(0, 4),
         "seed": st.integers(0, 2**70),
         "train_limit": st.integers(1, 60000),
+        "num_validation": st.integers(0, 59999),
     }
 )
 
@@ -284,8 +283,8 @@ def test_known_names_pass():
 # Keys
 
 
-def test_a_key_starts_with_notebook_and_seed_and_fits_a_file_name():
-    assert key("figure_7", seed=12).startswith("figure_7-seed12-")
+def test_a_key_starts_with_the_seed_and_fits_a_file_name():
+    assert key(seed=12).startswith("seed12-")
     assert key().replace("_", "").replace("-", "").isalnum()
 
 
@@ -294,9 +293,11 @@ def test_whole_and_real_numbers_that_are_equal_give_the_same_key(name):
     assert key(**{name: 1}) == key(**{name: 1.0})
 
 
-def test_neither_the_folder_nor_the_order_of_the_parameters_counts():
+def test_neither_the_folder_nor_the_rounds_nor_the_order_of_the_parameters_counts():
     assert key(runs_folder="elsewhere") == key()
-    assert records.run_key("figure_4", dict(reversed(DEFAULTS.items()))) == key()
+    assert key(num_rounds=5) == key()
+    assert records.run_key(without(DEFAULTS, "num_rounds")) == key()
+    assert records.run_key(dict(reversed(DEFAULTS.items()))) == key()
 
 
 def test_auto_and_cpu_give_the_same_key_without_a_gpu(monkeypatch):
@@ -314,10 +315,6 @@ def test_a_gpu_gives_another_key(monkeypatch):
 def test_every_other_parameter_changes_the_key(name):
     changed = key(**{name: CHANGED[name]})
     assert changed.split("-")[-1] != key().split("-")[-1]
-
-
-def test_the_notebook_changes_the_key():
-    assert key("figure_3").split("-")[-1] != key().split("-")[-1]
 
 
 def test_another_training_version_changes_the_key(monkeypatch):
@@ -360,7 +357,7 @@ def run(tmp_path_factory, batches):
 
 def test_a_record_lies_where_its_key_says_and_nothing_else_does(run):
     path, parameters, *_ = run
-    assert path == Path(parameters["runs_folder"]) / f"{records.run_key('figure_4', parameters)}.json"
+    assert path == Path(parameters["runs_folder"]) / f"{records.run_key(parameters)}.json"
     assert names_in(path.parent) == [path.name]
 
 
@@ -371,22 +368,27 @@ def test_a_record_holds_setting_curves_and_circumstances(run):
     assert content.pop("processor")
     assert content == {
         "notebook": "figure_4",
-        "seed": 0,
+        **{name: value for name, value in parameters.items() if name not in records.NOT_IN_KEY},
         "test_accuracy": history[-1]["test_accuracy"],
-        "parameters": {name: value for name, value in parameters.items() if name not in ("device", "runs_folder")},
-        "history": history,
+        "train_losses": [epoch["train_loss"] for epoch in history],
+        "train_accuracies": [epoch["train_accuracy"] for epoch in history],
+        "test_accuracies": [epoch["test_accuracy"] for epoch in history],
         "forward": "fast_forward",
         "device": "cpu",
         "threads": torch.get_num_threads(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "numpy": np.__version__,
-        },
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
         "data": fashion_mnist.CHECKSUM,
         "training_version": records.TRAINING_VERSION,
     }
+
+
+def test_a_record_is_named_as_its_run_was_before(run):
+    path, parameters, *_ = run
+    (found,) = records.read_records(path)
+    assert records.record_key(found) == records.run_key(parameters) == path.stem
 
 
 def test_the_accuracy_is_the_share_of_images_marked_as_recognised(run):
@@ -394,6 +396,7 @@ def test_the_accuracy_is_the_share_of_images_marked_as_recognised(run):
     content = strict_json(path.read_text())
     bits = np.unpackbits(np.frombuffer(base64.b64decode(content["correct"]), np.uint8), count=10000)
     assert bits.tolist() == correct.int().tolist()
+    assert records.recognised(content).tolist() == correct.tolist()
     assert content["test_accuracy"] == bits.sum() / 10000
     assert 0.05 < content["test_accuracy"] < 1
 
@@ -415,8 +418,17 @@ def test_what_is_not_finite_becomes_null(run, tmp_path, value):
     _, parameters, net, history, correct = run
     history = [*history, {"train_loss": value, "train_accuracy": 0.5, "test_accuracy": 0.1}]
     path = records.write_record("figure_4", {**parameters, "runs_folder": str(tmp_path)}, net, history, correct)
-    assert strict_json(path.read_text())["history"] == [history[0], {**history[1], "train_loss": None}]
-    assert math.isnan(value) or math.isinf(history[1]["train_loss"])
+    content = strict_json(path.read_text())
+    assert content["train_losses"] == [history[0]["train_loss"], None]
+    assert records.history(content) == [history[0], {**history[1], "train_loss": None}]
+
+
+def test_the_history_of_a_record_is_what_the_training_returned(run, tmp_path):
+    path, parameters, net, history, correct = run
+    assert records.history(strict_json(path.read_text())) == history
+    held_out = [{**epoch, "validation_accuracy": 0.25} for epoch in history * 3]
+    path = records.write_record("figure_4", {**parameters, "runs_folder": str(tmp_path)}, net, held_out, correct)
+    assert records.history(strict_json(path.read_text())) == held_out
 
 
 def test_a_network_that_is_not_a_plain_net_is_recorded_as_such(run, tmp_path):
@@ -497,18 +509,21 @@ def test_records_are_read_line_by_line(tmp_path):
 
 
 DAMAGED = {
-    "cut off": line_of(record(1))[:-20],
+    "cut off": line_of(record())[:-20],
     "empty": "\n",
     "no JSON": "seed 1: 0.5\n",
     "a list": "[1, 2]\n",
     "null": "null\n",
     "a number": "0.5\n",
     "a text": '"record"\n',
-    "an empty history": line_of(record(1, history=[])),
-    "history of null": line_of(record(1, history=None)),
+    "an empty curve": line_of({**record(), "test_accuracies": []}),
+    "a curve of null": line_of({**record(), "test_accuracies": None}),
+    "an accuracy in words": line_of({**record(), "test_accuracy": "good"}),
+    "epochs in words": line_of({**record(), "num_epochs": "ten"}),
+    "a record of before the table": line_of({"notebook": "figure_4", "seed": 0, "test_accuracy": 0.5, "history": []}),
     **{
-        f"no {name}": line_of(without(record(1), name))
-        for name in ("notebook", "seed", "test_accuracy", "history", "parameters")
+        f"no {name}": line_of(without(record(), name))
+        for name in (*CHANGED, "notebook", "test_accuracy", "test_accuracies", "device", "data", "training_version")
     },
 }
 
@@ -524,75 +539,301 @@ def test_a_damaged_line_is_refused_in_a_line_that_names_file_and_line(tmp_path, 
     assert_refused(write_lines(tmp_path / "r.jsonl", line_of(record(0)), DAMAGED[damage], line_of(record(2))), 2)
 
 
-def test_a_line_without_training_version_is_refused(tmp_path):
-    assert_refused(write_lines(tmp_path / "r.jsonl", line_of(without(record(0), "training_version"))), 1)
-
-
-def test_a_line_whose_parameters_are_a_list_is_refused(tmp_path):
-    assert_refused(write_lines(tmp_path / "r.jsonl", line_of(record(0, parameters=[]))), 1)
-
-
 def test_a_line_that_is_no_text_is_refused(tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_bytes(b"\xff\n")
     assert_refused(path, 1)
 
 
-# Gathering
+# Merging
 
 
-def test_gathering_into_an_absent_file_makes_it(tmp_path):
-    path = tmp_path / "r.jsonl"
-    assert records.gather(path, DEFAULTS, [record(1), record(0)]) == [record(0), record(1)]
+def test_merging_into_an_absent_table_makes_it(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    assert records.merge(path, [record(1), record(0)]) == [record(0), record(1)]
     assert records.read_records(path) == [record(0), record(1)]
-    assert names_in(tmp_path) == ["r.jsonl"]
+    assert names_in(tmp_path) == ["runs.jsonl"]
 
 
-def test_gathering_merges_and_sorts_by_seed_as_numbers(tmp_path):
-    path = write_lines(tmp_path / "r.jsonl", *(line_of(record(seed)) for seed in (10, 9)))
-    merged = records.gather(path, DEFAULTS, [record(2), record(100), record(0)])
-    assert [found["seed"] for found in merged] == [0, 2, 9, 10, 100]
+def test_a_merged_table_is_sorted_by_notebook_then_setting_then_seed_as_a_number(tmp_path):
+    path = write_lines(tmp_path / "runs.jsonl", line_of(record(10)), line_of(record(9)))
+    later = {**record(0), "notebook": "figure_9", "batch_size": 32}
+    merged = records.merge(path, [later, record(3, learning_rate=0.2), record(100), record(2)])
+    assert merged == [record(2), record(9), record(10), record(100), record(3, learning_rate=0.2), later]
+    assert records.read_records(path) == merged
 
 
-def test_the_new_record_of_a_seed_wins(tmp_path):
-    path = write_lines(tmp_path / "r.jsonl", line_of(record(0, 0.1)), line_of(record(1, 0.2)))
-    assert records.gather(path, DEFAULTS, [record(1, 0.3)]) == [record(0, 0.1), record(1, 0.3)]
+def test_the_new_record_of_a_run_replaces_the_old_one(tmp_path):
+    path = write_lines(tmp_path / "runs.jsonl", line_of(record(0, 0.1)), line_of(record(1, 0.2)))
+    assert records.merge(path, [record(1, 0.3)]) == [record(0, 0.1), record(1, 0.3)]
 
 
-def test_the_seed_folder_device_and_writing_of_a_number_make_no_other_setting(tmp_path):
-    path = write_lines(tmp_path / "r.jsonl", line_of(record(0)))
-    same = {**DEFAULTS, "seed": 7, "runs_folder": "elsewhere", "device": "cuda", "weight_decay": 0}
-    assert records.gather(path, same, []) == [record(0)]
+def test_a_run_counts_once_whichever_notebook_ran_it(tmp_path):
+    path = write_lines(tmp_path / "runs.jsonl", line_of(record(0, 0.1)))
+    new = {**record(0, 0.2), "notebook": "figure_5"}
+    assert records.merge(path, [new]) == [new]
 
 
-@pytest.mark.parametrize("name", without(CHANGED, "seed"))
-def test_records_of_another_setting_are_dropped(tmp_path, name):
-    path = write_lines(tmp_path / "r.jsonl", line_of(record(0)), line_of(record(1)))
-    setting = {**DEFAULTS, name: CHANGED[name]}
-    new = record(2, parameters=records._reduced({**setting, "seed": 2}))
-    assert records.gather(path, setting, [new]) == [new]
-    assert records.read_records(path) == [new]
+@pytest.mark.parametrize("name", CHANGED)
+def test_runs_of_other_settings_stay_in_the_table(tmp_path, name):
+    path = write_lines(tmp_path / "runs.jsonl", line_of(record()))
+    other = made_up_record({**DEFAULTS, name: CHANGED[name]}, seed=CHANGED["seed"] if name == "seed" else 0)
+    merged = records.merge(path, [other])
+    assert len(merged) == 2
+    assert record() in merged
+    assert other in merged
 
 
-def test_records_of_another_training_version_are_dropped(tmp_path):
-    older = record(0, training_version=records.TRAINING_VERSION - 1)
-    path = write_lines(tmp_path / "r.jsonl", line_of(older), line_of(record(1)))
-    assert records.gather(path, DEFAULTS, []) == [record(1)]
+def test_records_of_an_older_training_version_are_left_out_of_the_table(tmp_path):
+    older = {**record(0), "training_version": records.TRAINING_VERSION - 1}
+    path = write_lines(tmp_path / "runs.jsonl", line_of(older), line_of(record(1)))
+    assert records.merge(path, []) == records.read_records(path) == [record(1)]
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_table_is_refused_and_kept_as_it_is(tmp_path, damage):
+    path = write_lines(tmp_path / "runs.jsonl", line_of(record(0)), DAMAGED[damage], line_of(record(2)))
+    before = path.read_bytes()
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        records.merge(path, [record(1)])
+    assert_one_line_with(str(error.value), f"{path}, line 2")
+    assert path.read_bytes() == before
+
+
+def test_a_merge_that_fails_leaves_the_old_table(tmp_path, monkeypatch):
+    path = write_lines(tmp_path / "runs.jsonl", line_of(record(0)))
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        records.merge(path, [record(1)])
+    assert records.read_records(path) == [record(0)]
+    assert names_in(tmp_path) == ["runs.jsonl"]
+
+
+runs = st.builds(
+    lambda changes, seed, device: {**record(seed, **changes), "device": device},
+    st.fixed_dictionaries({"learning_rate": st.sampled_from([0.1, 0.2]), "batch_size": st.sampled_from([32, 128])}),
+    st.integers(0, 3),
+    st.sampled_from(["cpu", "cuda"]),
+)
+
+
+@given(st.lists(runs, max_size=8, unique_by=records.record_key), st.data())
+@settings(max_examples=25, deadline=None)
+def test_the_table_is_the_same_to_the_byte_in_whatever_order_and_parts_records_come(found, data):
+    order = data.draw(st.permutations(found))
+    first_part = order[: data.draw(st.integers(0, len(order)))]
+    with tempfile.TemporaryDirectory() as folder:
+        at_once, in_parts = Path(folder) / "at_once.jsonl", Path(folder) / "in_parts.jsonl"
+        records.merge(at_once, found)
+        records.merge(in_parts, first_part)
+        records.merge(in_parts, order)
+        assert in_parts.read_bytes() == at_once.read_bytes()
 
 
 @given(st.lists(st.integers(0, 30), max_size=8), st.lists(st.integers(0, 30), max_size=8))
 @settings(max_examples=25, deadline=None)
-def test_gathering_again_changes_no_byte(old, new):
+def test_merging_again_changes_no_byte(old, new):
     with tempfile.TemporaryDirectory() as folder:
-        path = write_lines(Path(folder) / "r.jsonl", *(line_of(record(seed, 0.1)) for seed in old))
+        path = write_lines(Path(folder) / "runs.jsonl", *(line_of(record(seed, 0.1)) for seed in old))
         fresh = [record(seed, 0.2) for seed in new]
-        merged = records.gather(path, DEFAULTS, fresh)
+        merged = records.merge(path, fresh)
         content = path.read_bytes()
         accuracies = {found["seed"]: found["test_accuracy"] for found in merged}
         assert list(accuracies) == sorted({*old, *new})
         assert accuracies == {**dict.fromkeys(old, 0.1), **dict.fromkeys(new, 0.2)}
         assert records.read_records(path) == merged
         assert not content or content.endswith(b"}\n")
-        assert records.gather(path, DEFAULTS, fresh) == merged
-        assert records.gather(path, DEFAULTS, []) == merged
+        assert records.merge(path, fresh) == merged
+        assert records.merge(path, []) == merged
         assert path.read_bytes() == content
+
+
+# Selecting
+
+
+def rising(seed, num_epochs):
+    """Build the record of a run that is at 0.01 after the first epoch, at 0.02 after the second, and so on."""
+    accuracies = [epoch / 100 for epoch in range(1, num_epochs + 1)]
+    setting = {**DEFAULTS, "num_epochs": num_epochs}
+    return made_up_record(setting, seed, accuracies[-1], test_accuracies=accuracies)
+
+
+def test_a_settings_records_are_selected_one_a_seed_sorted_by_seed():
+    table = [record(10), record(2, learning_rate=0.2), record(9), record(0)]
+    assert records.select(table, DEFAULTS) == [record(0), record(9), record(10)]
+    assert records.select([], DEFAULTS) == []
+
+
+def test_seed_folder_device_rounds_and_writing_of_a_number_make_no_other_setting():
+    same = {"seed": 7, "runs_folder": "elsewhere", "device": "cuda", "num_rounds": 5, "weight_decay": 0}
+    assert records.select([record(0)], {**DEFAULTS, **same}) == [record(0)]
+
+
+@pytest.mark.parametrize("name", without(without(CHANGED, "seed"), "num_epochs"))
+def test_records_of_another_setting_are_not_selected(name):
+    table = [record(0), record(1, **{name: CHANGED[name]})]
+    assert records.select(table, DEFAULTS) == table[:1]
+    assert records.select(table, {**DEFAULTS, name: CHANGED[name]}) == table[1:]
+
+
+def test_records_of_another_training_version_are_not_selected():
+    older = {**record(0), "training_version": records.TRAINING_VERSION - 1}
+    assert records.select([older, record(1)], DEFAULTS) == [record(1)]
+
+
+def test_a_longer_run_counts_with_its_first_epochs_and_no_longer_says_which_images_were_recognised():
+    (found,) = records.select([rising(0, 40)], DEFAULTS)
+    assert found == without(rising(0, 10), "correct")
+
+
+def test_a_shorter_run_does_not_count():
+    assert records.select([rising(0, 9)], DEFAULTS) == []
+
+
+def test_the_validation_accuracies_of_a_longer_run_are_cut_as_well():
+    long = {**rising(0, 20), "num_validation": 10, "validation_accuracies": [epoch / 20 for epoch in range(20)]}
+    (found,) = records.select([long], {**DEFAULTS, "num_validation": 10})
+    assert found["validation_accuracies"] == long["validation_accuracies"][:10]
+
+
+@given(st.permutations([5, 10, 15, 40]), st.integers(1, 50))
+def test_the_settings_own_run_is_preferred_and_else_a_longer_one_is_cut(lengths, num_epochs):
+    selected = records.select([rising(0, length) for length in lengths], {**DEFAULTS, "num_epochs": num_epochs})
+    own = rising(0, num_epochs)
+    expected = [own] if num_epochs in lengths else [without(own, "correct")] if num_epochs < 40 else []
+    assert selected == expected
+
+
+# Real runs
+
+
+@pytest.fixture
+def few_images(one_thread, monkeypatch):
+    """Let notebooks have 600 training images and 200 test images; return a function that changes them."""
+
+    def use(*images_and_labels):
+        monkeypatch.setattr(fashion_mnist, "load", lambda root=None: images_and_labels)
+
+    train_images, train_labels, test_images, test_labels = fashion_mnist.load()
+    use(train_images[:600], train_labels[:600], test_images[:200], test_labels[:200])
+    return use
+
+
+def record_of(folder, notebook, **parameters):
+    """Run a notebook's code on a few images, and return the record that it leaves."""
+    variables = run_notebook(notebook, device="cpu", runs_folder=str(folder), **parameters)
+    (found,) = records.read_records(variables["path"])
+    return found
+
+
+@pytest.mark.parametrize("forward", ["fast_forward", "net"])
+@pytest.mark.parametrize(("optimizer", "learning_rate"), [("SGD", 0.2), ("Adam", 0.001)])
+def test_the_number_of_rounds_changes_no_number(tmp_path, few_images, monkeypatch, forward, optimizer, learning_rate):
+    if forward == "net":
+        monkeypatch.setattr(mu, "can_fast_forward", lambda net: False)
+    setting = {
+        "optimizer_name": optimizer,
+        "learning_rate": learning_rate,
+        "dropout": 0.1,
+        "num_epochs": 3,
+        "train_limit": 300,
+    }
+    at_once = record_of(tmp_path / "1", "figure_5", num_rounds=1, **setting)
+    assert record_of(tmp_path / "3", "figure_5", num_rounds=3, **setting) == at_once
+    assert names_in(tmp_path / "1") == names_in(tmp_path / "3")
+
+
+@pytest.mark.parametrize(
+    ("notebook", "changes"),
+    [("figure_2", {}), ("figure_4", {}), ("figure_9", {}), ("figure_8", {"augmentation": ["RandomErasing"]})],
+)
+def test_a_shorter_run_is_the_beginning_of_a_longer_one_bit_for_bit(tmp_path, few_images, notebook, changes):
+    setting = {**changes, "num_validation": 100}
+    short = record_of(tmp_path, notebook, num_epochs=1, **setting)
+    long = record_of(tmp_path, notebook, num_epochs=3, **setting)
+    assert records.history(short) == records.history(long)[:1]
+    parameters = {name: short[name] for name in CHANGED}
+    assert records.select([long], parameters) == [without(short, "correct")]
+
+
+def test_a_run_gives_the_same_record_whichever_notebook_runs_it(tmp_path, few_images):
+    figure_6 = record_of(tmp_path, "figure_6", num_epochs=1)
+    same = {"optimizer_name": "Adam", "learning_rate": 0.001, "num_epochs": 1, "num_rounds": 1}
+    figure_5 = record_of(tmp_path, "figure_5", **same)
+    assert figure_5 == {**figure_6, "notebook": "figure_5"}
+    assert len(names_in(tmp_path)) == 1
+
+
+def test_the_validation_accuracy_is_that_of_the_last_training_images(tmp_path, few_images):
+    variables = run_notebook(
+        "figure_4", device="cpu", runs_folder=str(tmp_path), num_epochs=3, batch_size=50, num_validation=150
+    )
+    (found,) = records.read_records(variables["path"])
+    images, labels, *_ = fashion_mnist.load()
+    with torch.no_grad():
+        recognised = variables["net"].eval()(images[450:, None] / 255).argmax(1) == labels[450:]
+    assert found["num_validation"] == 150
+    assert found["validation_accuracies"][-1] == recognised.double().mean().item()
+    assert len(found["validation_accuracies"]) == len(found["test_accuracies"]) == 3
+
+
+def test_held_out_images_are_never_trained_on(tmp_path, few_images):
+    setting = {"num_epochs": 2, "num_validation": 150}
+    found = record_of(tmp_path / "real", "figure_9", **setting)
+    images, labels, *test = fashion_mnist.load()
+    few_images(torch.cat([images[:450], 255 - images[450:]]), labels, *test)
+    others_held_out = record_of(tmp_path / "negative", "figure_9", **setting)
+    assert others_held_out["validation_accuracies"] != found["validation_accuracies"]
+    assert without(others_held_out, "validation_accuracies") == without(found, "validation_accuracies")
+    few_images(torch.cat([255 - images[:1], images[1:]]), labels, *test)
+    assert record_of(tmp_path / "other", "figure_9", **setting)["train_losses"] != found["train_losses"]
+
+
+def test_held_out_images_change_nothing_but_what_is_trained_on(tmp_path, few_images):
+    """Fewer images of the data set's beginning are the same, whether a limit or held-out images leave them."""
+    limited = record_of(tmp_path, "figure_4", num_epochs=2, train_limit=450)
+    held_out = record_of(tmp_path, "figure_4", num_epochs=2, num_validation=150)
+    own = ("train_limit", "num_validation", "validation_accuracies")
+    assert {k: v for k, v in held_out.items() if k not in own} == {k: v for k, v in limited.items() if k not in own}
+
+
+# The table for others
+
+
+def test_the_committed_table_opens_with_pandas_one_row_a_run_one_column_a_parameter():
+    path = ROOT / "figures" / records.TABLE
+    frame, found = pandas.read_json(path, lines=True), records.read_records(path)
+    assert len(frame) == len(found) >= 24
+    assert set(frame.columns) == {name for one in found for name in one}
+    for name in CHANGED:
+        expected = [one[name] for one in found]
+        assert frame[name].tolist() == (pytest.approx(expected) if name in REAL else expected), name
+
+
+def test_curves_explode_into_one_row_an_epoch(tmp_path):
+    held_out = made_up_record(
+        {**DEFAULTS, "num_epochs": 3, "num_validation": 10}, validation_accuracies=[0.1, 0.2, 0.3]
+    )
+    records.merge(tmp_path / "runs.jsonl", [rising(0, 4), held_out])
+    frame = pandas.read_json(tmp_path / "runs.jsonl", lines=True)
+    epochs = frame.explode(["train_losses", "train_accuracies", "test_accuracies"])
+    assert epochs.groupby("num_epochs").size().to_dict() == {3: 3, 4: 4}
+    assert epochs[epochs.num_epochs == 4].test_accuracies.tolist() == pytest.approx([0.01, 0.02, 0.03, 0.04])
+    validated = frame[frame.num_validation > 0].explode("validation_accuracies")
+    assert validated.validation_accuracies.tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_the_curves_of_every_committed_run_end_at_its_accuracy_and_have_its_epochs():
+    frame = pandas.read_json(ROOT / "figures" / records.TABLE, lines=True)
+    epochs = frame.explode(["train_losses", "train_accuracies", "test_accuracies"])
+    assert epochs.groupby(level=0).size().tolist() == frame.num_epochs.tolist()
+    assert epochs.groupby(level=0).test_accuracies.last().tolist() == frame.test_accuracy.tolist()
+
+
+def test_every_committed_run_recognised_as_many_images_as_its_accuracy_says():
+    for found in records.read_records(ROOT / "figures" / records.TABLE):
+        assert records.recognised(found).sum() / 10000 == found["test_accuracy"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, made_up_record
 
 import claims
 import my_utils as mu
@@ -21,6 +21,10 @@ def result(number, reported, accuracies):
         "mean": accuracies.mean(),
         "difference": accuracies.mean() - reported,
     }
+
+
+def without_rounds(setting):
+    return {name: value for name, value in setting.items() if name != "num_rounds"}
 
 
 def test_the_summary_counts_the_close_ones_and_names_the_farthest():
@@ -57,16 +61,55 @@ def test_the_diagram_follows_the_networks_own_shapes():
     assert shapes == expected
 
 
+def table_of(folder, **changes):
+    """Write a table with two runs of Figure 4 and one of Figure 5, with other parameters than the notebooks'."""
+    figure_4, figure_5 = (claims.notebook_defaults(name) | changes for name in ("figure_4", "figure_5"))
+    found = [
+        made_up_record(figure_4, 1, 0.86),
+        made_up_record(figure_4, 0, 0.84),
+        made_up_record(figure_5, 0, 0.875),
+    ]
+    records.merge(folder / records.TABLE, found)
+    return folder
+
+
+def test_results_are_those_of_the_figures_that_have_records(tmp_path):
+    results = reporting.load_results(table_of(tmp_path))
+    claim = claims.load()["figures"]["figure_4"]
+    assert list(results) == ["figure_4", "figure_5"]
+    figure_4 = results["figure_4"]
+    assert figure_4["accuracies"].tolist() == [0.84, 0.86]
+    assert [record["seed"] for record in figure_4["records"]] == [0, 1]
+    assert figure_4["mean"] == pytest.approx(0.85)
+    assert figure_4["difference"] == pytest.approx(0.85 - claim["reported"])
+    assert (figure_4["number"], figure_4["reported"], figure_4["change"]) == (4, claim["reported"], claim["change"])
+    assert figure_4["setting"] == claims.notebook_defaults("figure_4")
+
+
+def test_runs_of_a_trial_are_found_by_the_parameters_in_which_they_differ(tmp_path):
+    trial = {"train_limit": 600, "num_epochs": 3}
+    folder = table_of(tmp_path, **trial)
+    assert reporting.load_results(folder) == {}
+    assert list(reporting.load_results(folder, trial)) == ["figure_4", "figure_5"]
+    assert reporting.load_results(folder, {"train_limit": 600}) == {}
+
+
+def test_a_folder_without_a_table_has_no_results(tmp_path):
+    assert reporting.load_results(tmp_path) == {}
+
+
 def test_the_committed_figures_have_three_seeds_or_more_of_the_reports_settings():
+    results = reporting.load_results("figures")
     for name, claim in claims.load()["figures"].items():
-        found = records.read_records(ROOT / "figures" / f"{name}.jsonl")
-        assert len(found) >= 3
-        assert [record["seed"] for record in found] == sorted({record["seed"] for record in found})
-        for record in found:
-            assert claim["setting"].items() <= record["parameters"].items()
-            assert record["parameters"]["train_limit"] == 60000
+        seeds = [record["seed"] for record in results[name]["records"]]
+        assert {0, 1, 2} <= set(seeds)
+        assert seeds == sorted(set(seeds))
+        for record in results[name]["records"]:
+            assert without_rounds(claim["setting"]).items() <= record.items()
+            assert record["train_limit"] == 60000
+            assert record["num_validation"] == 0
             assert record["training_version"] == records.TRAINING_VERSION
-            assert len(record["history"]) == record["parameters"]["num_epochs"]
+            assert len(record["test_accuracies"]) == record["num_epochs"]
 
 
 def test_the_committed_accuracies_lie_near_the_reported_ones():
@@ -77,3 +120,5 @@ def test_the_committed_accuracies_lie_near_the_reported_ones():
 def test_the_committed_drawings_are_made_from_the_committed_records():
     results = reporting.load_results("figures")
     assert (ROOT / "figures" / "overview.svg").read_text() == mu.to_svg(reporting.draw_overview(results))
+    for name, result in results.items():
+        assert (ROOT / "figures" / f"{name}.svg").read_text() == mu.to_svg(reporting.draw_result(result)), name

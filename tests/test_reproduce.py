@@ -12,11 +12,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT, TINY, reproduce
+from conftest import ROOT, SWEEP, TINY, made_up_record, run_batch
 from pypdf import PdfReader
 
 import claims
 import records
+import reproduce
 from reproduce import main
 
 FIGURES = [f"figure_{number}" for number in range(2, 10)]
@@ -25,6 +26,26 @@ FIGURES = [f"figure_{number}" for number in range(2, 10)]
 def record_files(output):
     """Return the records of a batch as bytes, by file name."""
     return {path.name: path.read_bytes() for path in (output / "runs").glob("*.json")}
+
+
+def table_lines(output):
+    return (output / "figures" / records.TABLE).read_bytes().splitlines()
+
+
+def is_swept(record):
+    """Say whether a record is that of the sweep; the others are those of the figures."""
+    return record["notebook"] == "figure_6" and record["learning_rate"] == 0.2
+
+
+def figures_of(output):
+    """Return the records in a batch's table but those of the sweep, by notebook."""
+    table = records.read_records(output / "figures" / records.TABLE)
+    return {record["notebook"]: record for record in table if not is_swept(record)}
+
+
+def record_path(output, notebook):
+    """Return where a batch has left the record of a figure."""
+    return output / "runs" / f"{records.record_key(figures_of(output)[notebook])}.json"
 
 
 def pdf_text(path):
@@ -64,30 +85,30 @@ def broken_project(folder, figure, code):
 # A whole batch
 
 
-def test_a_batch_leaves_a_record_and_an_executed_notebook_for_every_figure(batch):
+def test_a_batch_leaves_a_record_and_an_executed_notebook_for_every_figure_and_for_the_sweep(batch):
     output, _ = batch
-    found = {json.loads(content)["notebook"]: json.loads(content) for content in record_files(output).values()}
-    assert sorted(found) == FIGURES
-    for name, record in found.items():
-        assert len(record["history"]) == 3, name
-        assert record["parameters"]["train_limit"] == 600
+    found = [json.loads(content) for content in record_files(output).values()]
+    assert sorted(record["notebook"] for record in found if not is_swept(record)) == FIGURES
+    assert len([record for record in found if is_swept(record)]) == 1
+    for record in found:
+        assert len(record["test_accuracies"]) == 3, record["notebook"]
+        assert record["train_limit"] == 600
         assert record["forward"] == "fast_forward"
         assert record["threads"] == 1
-    assert len(list((output / "runs").glob("*.ipynb"))) == 8
+    assert len(list((output / "runs").glob("*.ipynb"))) == 9
 
 
-def test_a_batch_draws_every_figure_and_keeps_its_records_beside_it(batch):
+def test_a_batch_draws_every_figure_and_keeps_the_table_of_all_records_beside_them(batch):
     output, _ = batch
     for name in FIGURES:
         assert (output / "figures" / f"{name}.svg").read_text().startswith("<?xml")
-        (record,) = records.read_records(output / "figures" / f"{name}.jsonl")
-        assert record["notebook"] == name
+    assert sorted(table_lines(output)) == sorted(content.strip() for content in record_files(output).values())
 
 
 def test_a_batch_ends_with_a_table_of_reported_and_measured_accuracies(batch):
     output, printed = batch
     for name, claim in claims.load()["figures"].items():
-        (record,) = records.read_records(output / "figures" / f"{name}.jsonl")
+        record = figures_of(output)[name]
         (row,) = [line for line in printed.splitlines() if line.startswith(f"{name}     0")]
         assert f"{claim['reported']:.4f}" in row
         assert f"{record['test_accuracy']:.4f}" in row
@@ -96,16 +117,18 @@ def test_a_batch_ends_with_a_table_of_reported_and_measured_accuracies(batch):
 
 def test_a_batch_says_which_run_is_at_which_epoch_and_how_long_it_will_take(batch):
     _, printed = batch
-    lines = [line for line in printed.splitlines() if line.startswith("figure_9 seed 0, epoch 3 of 3: training loss")]
-    assert len(lines) == 1
-    assert lines[0].endswith(" left]")
+    lines = [line for line in printed.splitlines() if line.startswith("figure_9 seed 0, ")]
+    (last,) = [line for line in lines if "epoch 3 of 3: training loss" in line]
+    assert last.startswith("figure_9 seed 0, num_epochs 3, train_limit 600, epoch 3 of 3")
+    assert last.endswith(" left]")
+    assert "figure_6 seed 0, learning_rate 0.2, num_epochs 3, train_limit 600: done in " in printed
 
 
 def test_weights_from_n01_end_at_the_accuracy_of_guessing(batch):
     output, _ = batch
-    (record,) = records.read_records(output / "figures" / "figure_2.jsonl")
+    record = figures_of(output)["figure_2"]
     assert record["test_accuracy"] == 0.1
-    assert record["history"][-1]["train_loss"] is None
+    assert record["train_losses"][-1] is None
 
 
 def test_executed_notebooks_end_in_one_vector_figure_with_an_alternative_text_and_no_error(batch):
@@ -136,25 +159,25 @@ def test_the_pdf_sets_every_figure_beside_its_reported_number(batch):
 def test_a_second_batch_over_the_same_runs_trains_nothing_and_changes_no_byte(batch):
     output, _ = batch
     before = {path: path.read_bytes() for path in (output / "figures").iterdir()}
-    done = reproduce(*TINY, "--output", output)
-    assert "8 runs, 8 done before" in done.stdout
+    done = run_batch(*SWEEP, *TINY, "--output", output)
+    assert "9 runs, 9 done before" in done.stdout
     assert "epoch" not in done.stdout
     assert {path: path.read_bytes() for path in (output / "figures").iterdir()} == before
 
 
 def test_a_changed_record_changes_the_pdf(batch, tmp_path):
     shutil.copytree(batch[0], tmp_path / "changed")
-    path = next((tmp_path / "changed" / "runs").glob("figure_4*.json"))
+    path = record_path(tmp_path / "changed", "figure_4")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"test_accuracy": 0.4321}))
-    assert reproduce("4", *TINY, "--output", tmp_path / "changed").returncode == 0
+    assert run_batch("4", *TINY, "--output", tmp_path / "changed").returncode == 0
     assert "0.4321" in pdf_text(tmp_path / "changed" / "figures" / "report.pdf")
 
 
 def test_the_report_is_a_good_page_with_nbconverts_stock_html(batch, tmp_path):
     papermill = [sys.executable, "-m", "papermill", "--no-progress-bar", ROOT / "notebooks/report.ipynb"]
     nbconvert = [sys.executable, "-m", "nbconvert", "--to", "html", "--no-input", tmp_path / "report.ipynb"]
-    folder = str(batch[0] / "figures")
-    subprocess.run([*papermill, tmp_path / "report.ipynb", "-p", "figures_folder", folder], check=True, cwd=ROOT)
+    parameters = ["-p", "figures_folder", batch[0] / "figures", "-y", "overrides: {num_epochs: 3, train_limit: 600}"]
+    subprocess.run([*papermill, tmp_path / "report.ipynb", *parameters], check=True, cwd=ROOT)
     subprocess.run(nbconvert, check=True, cwd=tmp_path)
     page = (tmp_path / "report.html").read_text()
     for number in range(1, 10):
@@ -166,10 +189,11 @@ def test_the_report_is_a_good_page_with_nbconverts_stock_html(batch, tmp_path):
 
 
 def test_the_same_run_gives_the_same_record_bit_for_bit_whatever_the_jobs(batch, tmp_path):
-    assert reproduce("3", "9", *TINY, "--jobs", 1, "--output", tmp_path).returncode == 0
+    assert run_batch("3", "9", *SWEEP, *TINY, "--jobs", 1, "--output", tmp_path).returncode == 0
     again = record_files(tmp_path)
-    assert len(again) == 2
+    assert len(again) == len(table_lines(tmp_path)) == 3
     assert again.items() <= record_files(batch[0]).items()
+    assert set(table_lines(tmp_path)) <= set(table_lines(batch[0]))
 
 
 @pytest.mark.parametrize("folder", [".", "notebooks"])
@@ -198,10 +222,67 @@ def test_a_killed_batch_goes_on_where_it_stopped_and_leaves_no_process_behind(ba
         time.sleep(0.2)
     assert not kernels("MARKED_BY_TEST")
 
-    done = reproduce(*arguments)
+    done = run_batch(*arguments)
     assert done.returncode == 0
     assert f"3 runs, {len(kept)} done before" in done.stdout
     assert kept.items() <= record_files(tmp_path).items() <= record_files(batch[0]).items()
+
+
+# Sweeps
+
+
+def planned(*sweeps, figures=(), seeds=(0,), **overrides):
+    return reproduce.plan(figures, sweeps, seeds, overrides, "runs")
+
+
+def test_a_sweep_is_run_with_every_combination_and_figures_besides():
+    runs = planned("weight_decay", figures=[4], seeds=[3, 5])
+    values = claims.load()["sweeps"]["weight_decay"]["vary"]["weight_decay"]
+    for seed in (3, 5):
+        own = [run for run in runs if run.parameters["seed"] == seed]
+        assert sorted(run.parameters["weight_decay"] for run in own if run.notebook == "figure_7") == sorted(values)
+        assert [run.notebook for run in own if run.notebook != "figure_7"] == ["figure_4"]
+
+
+def test_of_runs_that_differ_in_their_epochs_alone_a_sweep_runs_the_longest():
+    assert [run.parameters["num_epochs"] for run in planned("figure_2_epochs")] == [40]
+    runs = planned("grid")
+    assert len({(run.parameters["batch_size"], run.parameters["learning_rate"]) for run in runs}) == len(runs) == 9
+    assert {run.parameters["num_epochs"] for run in runs} == {15}
+
+
+def test_no_run_is_planned_twice_though_sweeps_and_figures_overlap():
+    runs = planned(*reproduce.sweep_names(), figures=range(2, 10), seeds=[0, 1])
+    assert len({run.key for run in runs}) == len(runs)
+    for figure in FIGURES:
+        key = records.run_key(claims.notebook_defaults(figure))
+        assert [run.notebook for run in runs if run.key == key] == [figure]
+
+
+def test_figures_and_all_sweeps_together_run_every_setting_that_the_claims_speak_of():
+    known = claims.load()
+    runs = planned(*reproduce.sweep_names(), figures=range(2, 10))
+    table = [made_up_record(run.parameters) for run in runs]
+    compared = [
+        setting
+        for comparison in known["comparisons"].values()
+        for pair in claims.compared_settings(comparison, known)
+        for setting in pair
+    ]
+    reported = [setting for sweep in known["sweeps"] for _, setting, _ in claims.reported_settings(sweep, known)]
+    held_out = [setting for sweep in known["held_out"] for setting in claims.held_out_settings(sweep, known)]
+    factorial = [setting for _, setting in claims.factorial_settings(known)]
+    for setting in [*compared, *reported, *held_out, *factorial]:
+        assert len(records.select(table, setting)) == 1, setting
+
+
+def test_what_the_table_has_is_not_run_again_for_a_sweep(batch, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce, "typeset", lambda *_: None)
+    shutil.copytree(batch[0] / "figures", tmp_path / "figures")
+    main(["4", *SWEEP, *TINY, "--output", str(tmp_path)])
+    assert capsys.readouterr().out.startswith("2 runs, 2 done before, 0 at a time\n")
+    assert record_files(tmp_path) == {}
+    assert table_lines(tmp_path) == table_lines(batch[0])
 
 
 # Runs that fail
@@ -217,13 +298,14 @@ def test_a_killed_batch_goes_on_where_it_stopped_and_leaves_no_process_behind(ba
 )
 def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, code, complaint):
     project = broken_project(tmp_path / "project", "figure_3", code)
-    done = reproduce("3", "4", *TINY, "--jobs", 2, "--output", tmp_path, root=project)
+    done = run_batch("3", "4", *TINY, "--jobs", 2, "--output", tmp_path, root=project)
     assert done.returncode == 1
     assert "1 of 2 runs failed" in done.stderr
     assert "figure_3 seed 0" in done.stderr
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
-    assert [name[:8] for name in record_files(tmp_path)] == ["figure_4"]
+    assert [json.loads(content)["notebook"] for content in record_files(tmp_path).values()] == ["figure_4"]
+    assert list(figures_of(tmp_path)) == ["figure_4"]
 
 
 # Bad input
@@ -250,6 +332,8 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, code, compl
         (["4", "-p", "seed", "1"], "seed is not a parameter of a batch: use --seeds"),
         (["--seeds", "-1"], "seed is -1: expected a whole number from 0 up"),
         (["--jobs", "0"], "--jobs is 0: expected 1 or more"),
+        (["4", "--sweeps", "weight_decays"], "there is no sweep 'weight_decays': choose from figure_2_epochs, "),
+        (["4", "--sweeps", "grid", "-p", "num_epochs", "0"], "num_epochs is 0: expected"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_nothing_is_written(tmp_path, capsys, arguments, complaint):
@@ -259,7 +343,7 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(tmp_path, capsys, ar
 
 
 def test_a_refusal_goes_to_the_standard_error_and_into_the_exit_code(tmp_path):
-    done = reproduce("10", "--output", tmp_path / "output")
+    done = run_batch("10", "--output", tmp_path / "output")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "reproduce.py: there is no figure 10: choose from 2 to 9\n"
 
@@ -299,9 +383,18 @@ def test_a_misspelt_key_in_the_claims_is_one_clear_line(tmp_path, monkeypatch, r
     assert not (tmp_path / "output").exists()
 
 
+def test_a_damaged_table_is_one_clear_line_and_is_not_overwritten(batch, tmp_path):
+    shutil.copytree(batch[0], tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "figures" / records.TABLE
+    path.write_bytes(path.read_bytes()[:-100])
+    before = path.read_bytes()
+    assert f"{path}, line 9, is no record of a run" in refusal("4", *TINY, "--output", tmp_path)
+    assert path.read_bytes() == before
+
+
 def test_a_damaged_record_is_one_clear_line_and_is_not_overwritten(batch, tmp_path):
     shutil.copytree(batch[0] / "runs", tmp_path / "runs")
-    path = next((tmp_path / "runs").glob("figure_4*.json"))
+    path = record_path(tmp_path, "figure_4")
     path.write_bytes(path.read_bytes()[:100])
     assert f"{path}, line 1, is no record of a run" in refusal("4", *TINY, "--output", tmp_path)
     assert path.stat().st_size == 100
