@@ -21,6 +21,8 @@ NEUTRAL = {
     "weight_decay": 0,
     "num_rounds": 1,
     "batch_norm": False,
+    "norm_axis": 1,
+    "norm_after_relu": False,
     "dropout": 0,
     "augmentation": [],
     "num_hidden": [256, 128, 64, 32, 16],
@@ -167,7 +169,7 @@ def test_a_notebook_starts_with_the_figures_setting_and_is_neutral_otherwise(fig
     defaults = defaults_of(figure)
     assert defaults == {name: expected[name] for name in defaults}
     assert set(setting) <= set(defaults)
-    assert set(defaults) | {"num_rounds"} == set(records.PARAMETERS)
+    assert set(defaults) | {"num_rounds", "schedule"} == set(records.PARAMETERS)
 
 
 @each_figure
@@ -192,7 +194,7 @@ def test_the_parameters_cell_of_a_notebook_is_read_as_papermill_reads_it(figure)
 
 def assert_a_run_can_have(setting):
     """Check a setting, in one round: the number of rounds changes no number."""
-    assert setting.keys() | {"num_rounds"} == records.PARAMETERS.keys()
+    assert setting.keys() | {"num_rounds", "schedule"} == records.PARAMETERS.keys()
     records.check_parameters(setting | {"num_rounds": 1})
 
 

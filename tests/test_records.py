@@ -29,7 +29,10 @@ DEFAULTS = {
     "batch_size": 256,
     "num_epochs": 10,
     "num_rounds": 1,
+    "schedule": "constant",
     "batch_norm": False,
+    "norm_axis": 1,
+    "norm_after_relu": False,
     "dropout": 0.0,
     "augmentation": [],
     "num_hidden": [256, 128, 64, 32, 16],
@@ -47,7 +50,10 @@ CHANGED = {
     "weight_decay": 0.00001,
     "batch_size": 128,
     "num_epochs": 15,
+    "schedule": "one_cycle",
     "batch_norm": True,
+    "norm_axis": 2,
+    "norm_after_relu": True,
     "dropout": 0.01,
     "augmentation": ["RandomErasing"],
     "num_hidden": [256, 128, 64, 32, 8],
@@ -56,7 +62,7 @@ CHANGED = {
     "train_limit": 500,
     "num_validation": 10000,
 }
-WHOLE = ["batch_size", "num_epochs", "num_rounds", "patching", "seed", "train_limit", "num_validation"]
+WHOLE = ["batch_size", "num_epochs", "num_rounds", "patching", "seed", "train_limit", "num_validation", "norm_axis"]
 REAL = ["learning_rate", "weight_decay", "dropout"]
 
 
@@ -133,8 +139,11 @@ BAD_VALUES = {
     "learning_rate": [0, 0.0, *REAL_BADS],
     "dropout": [1, 1.0, 1.5, *REAL_BADS],
     "initializer": ["kaiming", "Normal_", "", 0, None, True, ["normal_"], ("normal_",)],
-    "optimizer_name": ["sgd", "adam", "AdamW", "", 0, None, ["SGD"], ("SGD",)],
+    "optimizer_name": ["sgd", "adam", "RMSprop", "", 0, None, ["SGD"], ("SGD",)],
+    "schedule": ["cosine", "", 0, None, True, ["constant"]],
     "batch_norm": [0, 1, 0.0, "True", "", None, [True]],
+    "norm_axis": [0, 3, *WHOLE_BADS],
+    "norm_after_relu": [0, 1, 0.0, "True", "", None, [True]],
     "augmentation": ["RandomErasing", (), ("RandomErasing",), ["RandomCrop"], [["RandomErasing"]], [1], None, False],
     "num_hidden": [
         [256, 128, 64, 32],
@@ -209,7 +218,10 @@ def test_epochs_have_to_be_a_multiple_of_rounds(num_epochs, num_rounds):
 
 GOOD_EDGES = {
     "initializer": ["normal_", "xavier_normal_", "kaiming_normal_"],
-    "optimizer_name": ["SGD", "Adam"],
+    "optimizer_name": ["SGD", "Adam", "AdamW"],
+    "schedule": ["constant", "one_cycle"],
+    "norm_axis": [1, 2],
+    "norm_after_relu": [True, False],
     "learning_rate": [1, 5e-324, 1e308],
     "weight_decay": [0, 0.0, 1],
     "batch_size": [1, 60000, 10**9],
@@ -523,7 +535,10 @@ DAMAGED = {
     "a record of before the table": line_of({"notebook": "figure_4", "seed": 0, "test_accuracy": 0.5, "history": []}),
     **{
         f"no {name}": line_of(without(record(), name))
-        for name in (*CHANGED, "notebook", "test_accuracy", "test_accuracies", "device", "data", "training_version")
+        for name in (
+            *records.IN_EVERY_RECORD,
+            *("notebook", "test_accuracy", "test_accuracies", "device", "data", "training_version"),
+        )
     },
 }
 
@@ -756,7 +771,7 @@ def test_a_shorter_run_is_the_beginning_of_a_longer_one_bit_for_bit(tmp_path, fe
     short = record_of(tmp_path, notebook, num_epochs=1, **setting)
     long = record_of(tmp_path, notebook, num_epochs=3, **setting)
     assert records.history(short) == records.history(long)[:1]
-    parameters = {name: short[name] for name in CHANGED}
+    parameters = {name: short[name] for name in records.IN_EVERY_RECORD}
     assert records.select([long], parameters) == [without(short, "correct")]
 
 
@@ -809,7 +824,7 @@ def test_the_committed_table_opens_with_pandas_one_row_a_run_one_column_a_parame
     frame, found = pandas.read_json(path, lines=True), records.read_records(path)
     assert len(frame) == len(found) >= 24
     assert set(frame.columns) == {name for one in found for name in one}
-    for name in CHANGED:
+    for name in records.IN_EVERY_RECORD:
         expected = [one[name] for one in found]
         assert frame[name].tolist() == (pytest.approx(expected) if name in REAL else expected), name
 
