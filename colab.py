@@ -9,6 +9,7 @@ packages would break the running machine.
 """
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -65,20 +66,24 @@ def install():
 
 def stamp():
     """Write badge, set-up cell and forms into every notebook, and the repository's address into the README's links."""
-    import nbformat  # not needed in Colab
-
     for path in sorted(ROOT.glob("notebooks/*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        notebook.metadata["accelerator"] = "GPU"  # what Colab offers first
-        title, set_up = notebook.cells[0], next(cell for cell in notebook.cells if cell.cell_type == "code")
-        title.source = with_badge(title.source, path.name)
-        set_up.source = SET_UP.format(repository=REPOSITORY)
-        for cell in notebook.cells:
-            if "parameters" in cell.metadata.get("tags", []):
-                cell.source = "\n".join(map(with_form, cell.source.splitlines()))
-        nbformat.write(notebook, path)
+        notebook = json.loads(path.read_text())
+        notebook["metadata"]["accelerator"] = "GPU"  # what Colab offers first
+        cells = notebook["cells"]
+        rewrite(cells[0], lambda text, name=path.name: with_badge(text, name))
+        set_up = next(cell for cell in cells if cell["cell_type"] == "code")
+        rewrite(set_up, lambda _: SET_UP.format(repository=REPOSITORY))
+        for cell in cells:
+            if "parameters" in cell["metadata"].get("tags", []):
+                rewrite(cell, lambda text: "\n".join(map(with_form, text.splitlines())))
+        path.write_text(json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     readme = ROOT / "README.md"
     readme.write_text(re.sub(rf"{COLAB}/github/[^/]+/[^/]+/", colab_link(""), readme.read_text()))
+
+
+def rewrite(cell, change):
+    """Change the text of a notebook's cell by a function of it."""
+    cell["source"] = change("".join(cell["source"])).splitlines(keepends=True)
 
 
 def colab_link(path):

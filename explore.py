@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from copy import deepcopy
-from functools import partial
+from functools import cache, partial
 
 import ipywidgets as widgets
 import numpy as np
@@ -61,10 +61,6 @@ def column(*children):
 
 def row(*children):
     return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap", align_items="center"))
-
-
-def say_untrained(training):
-    return "Nothing is trained yet: press Run in the panel above." if training.net is None else ""
 
 
 # Training
@@ -118,7 +114,7 @@ class Training:
         """Display the panel; where nobody is looking train at once and display the curve."""
         if mu.somebody_is_looking():
             self.draw([])
-            grid = widgets.Layout(grid_template_columns="repeat(auto-fill, minmax(20em, 1fr))", width="100%")
+            grid = widgets.Layout(grid_template_columns="repeat(auto-fill, minmax(22em, 1fr))", width="100%")
             buttons = row(self.run_button, self.stop_button, self.progress)
             controls = widgets.GridBox(list(self.controls.values()), layout=grid)
             display(column(self.figure, controls, buttons, self.status, self.curve))
@@ -247,7 +243,7 @@ def make_controls():
         "weight_decay": widgets.FloatText(step=0.00001),
         "batch_size": widgets.IntText(),
         "num_epochs": widgets.IntText(),
-        "batch_norm": widgets.Checkbox(indent=False),
+        "batch_norm": widgets.Checkbox(),
         "dropout": widgets.FloatText(step=0.01),
         "augmentation": widgets.SelectMultiple(options=mu.AUGMENTATIONS, rows=3),
         "num_hidden": widgets.Text(),
@@ -258,8 +254,8 @@ def make_controls():
     }
     for name, control in controls.items():
         control.description = name
-        control.style.description_width = "8em"
-        control.layout.width = "19em"
+        control.style.description_width = "8.5em"
+        control.layout.width = "98%"
     return controls
 
 
@@ -283,12 +279,21 @@ def draw_live_curve(history, reported, num_epochs):
     """Draw the curves of a training, finished or not, on axes that have room for all its epochs."""
     figure = mu.plot_curves([history or [dict.fromkeys(mu.CURVES)]], reported)
     figure.axes[0].set_xlim(0.5, num_epochs + 0.5)
-    if not history:
+    if not history:  # nothing but the reported accuracy to be named yet
+        handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legends[0].remove()
+        figure.legend(handles[-1:], labels[-1:], loc="outside right center")
     return figure
 
 
 # A look into the network
+
+
+@cache
+def load_test_images():
+    """Return the test images (10000, 1, 28, 28), in [0, 1], and their labels (10000,), on the CPU."""
+    _, test_iter = mu.load_data_fashion_mnist(256, device="cpu")
+    return test_iter.images, test_iter.labels
 
 
 def show_network(training, image=0, patching=0):
@@ -300,43 +305,43 @@ def show_network(training, image=0, patching=0):
         image: number of the test image that comes first.
         patching: index into `get_possible_patches(784)` that comes first.
     """
-    _, test_iter = mu.load_data_fashion_mnist(256, device="cpu")
+    images, labels = load_test_images()
     setting = read_parameters("figure_4")
     untrained = [make_net(setting | {"patching": index}).eval() for index in range(len(PATCHINGS))]
 
     def look(image, patching):
         trained = training.net is not None and training.patching == patching
         net = training.net if trained else untrained[patching]
-        steps = follow(net, test_iter.images[[image]])
-        guess, truth = CLASSES[steps[-1][2].argmax()], CLASSES[test_iter.labels[image]]
+        steps = follow(net, images[[image]])
+        guess, truth = CLASSES[steps[-1][2].argmax()], CLASSES[labels[image]]
         text = f"Test image {image}, **{truth}**, in {PATCHINGS[patching]} pixels. " + (
             f"The network trained above takes it for **{guess}**."
             if trained
             else "The network is untrained, so its scores mean nothing yet: train one with this patching above."
         )
-        return text, (draw_network, test_iter.images[image, 0], net.stem.patch_dims, steps)
+        return text, (draw_network, images[image, 0], net.stem.patch_dims, steps)
 
     if not mu.somebody_is_looking():
         text, (draw, *arguments) = look(image, patching)
         mu.show(draw(*arguments), alt=describe_network(arguments[-1]))
         display(Markdown(text))
         return
-    images = widgets.IntSlider(
-        image, 0, len(test_iter.labels) - 1, description="image", continuous_update=False, layout={"width": "30em"}
+    numbers = widgets.IntSlider(
+        image, 0, len(labels) - 1, description="image", continuous_update=False, layout={"width": "40em"}
     )
     patchings = widgets.ToggleButtons(options=[(text, index) for index, text in enumerate(PATCHINGS)], value=patching)
     patchings.style.button_width = "11.5em"
     sentence, drawing = widgets.HTML(), picture("960px")
 
     def update(_change=None):
-        text, arguments = look(images.value, patchings.value)
+        text, arguments = look(numbers.value, patchings.value)
         sentence.value, drawing.value = to_html(text), draw_svg(*arguments)
 
     update()
-    images.observe(update, "value")
+    numbers.observe(update, "value")
     patchings.observe(update, "value")
     training.when_trained.append(update)
-    display(column(images, patchings, sentence, drawing))
+    display(column(numbers, patchings, sentence, drawing))
 
 
 def follow(net, X):
@@ -398,7 +403,7 @@ def draw_network(image, patch_dims, steps):
         scores = steps[-1][2][0]
         panels[-1].tick_params(length=0)
         panels[-1].set_xticks([])
-        panels[-1].barh(CLASSES, scores, color=["C3" if score == scores.max() else "0.75" for score in scores])
+        panels[-1].barh(CLASSES, scores, color=["C0" if score == scores.max() else "0.75" for score in scores])
         panels[-1].set_yticks(range(len(CLASSES)), CLASSES, fontsize=8)
         panels[-1].invert_yaxis()
         panels[-1].set_title("scores", fontsize=9)
@@ -414,8 +419,7 @@ def show_mistakes(training):
     Args:
         training: the `Training` whose network is judged, on the 10,000 test images.
     """
-    _, test_iter = mu.load_data_fashion_mnist(256, device="cpu")
-    images = test_iter.images[:, 0]
+    images = load_test_images()[0][:, 0]
     if not mu.somebody_is_looking():
         wrong = (training.predicted != training.labels).nonzero().flatten()
         mu.show(draw_confusion(training.labels, training.predicted), alt=describe_confusion(training))
@@ -427,7 +431,11 @@ def show_mistakes(training):
     truth = widgets.Dropdown(options=anything, description="is")
     guess = widgets.Dropdown(options=anything, description="taken for")
     page = widgets.IntSlider(1, 1, 1, description="page", continuous_update=False)
-    sentence, confusion, gallery = widgets.HTML(say_untrained(training)), picture("460px"), picture("560px")
+    sentence, confusion, gallery = (
+        widgets.HTML("Nothing is trained yet: press Run above."),
+        picture("460px"),
+        picture("560px"),
+    )
     filters, pictures = row(truth, guess, page), row(confusion, gallery)
 
     def choose(_change=None):
@@ -439,7 +447,7 @@ def show_mistakes(training):
         per_page = GALLERY[0] * GALLERY[1]
         page.max = max(1, -(-len(wrong) // per_page))
         shown = wrong[(page.value - 1) * per_page : page.value * per_page]
-        sentence.value = f"{len(wrong)} of {len(training.labels)} test images are wrong in this way."
+        sentence.value = f"{len(wrong):,} of {len(training.labels):,} test images are wrong in this way."
         gallery.value = draw_svg(draw_gallery, images, training, shown)
 
     def start():
