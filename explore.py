@@ -32,7 +32,8 @@ from fast_forward import keep_freed_memory
 from model import Net, Transpose, get_possible_patches
 
 PATCHINGS = [f"{num_patches} patches of {dims}×{dims}" for num_patches, dims in get_possible_patches(784)]
-GALLERY = (4, 6)  # rows and columns of a page
+ANY = -1  # class, for those that choose a class
+ROWS, COLUMNS = 4, 6  # of a page of the gallery
 DRAWING = threading.Lock()  # matplotlib's styles are global, and a training draws in a thread of its own
 
 
@@ -55,10 +56,6 @@ def to_html(markdown):
     return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", html.escape(markdown))
 
 
-def column(*children):
-    return widgets.VBox(children)
-
-
 def row(*children):
     return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap", align_items="center"))
 
@@ -79,7 +76,6 @@ class Training:
 
     Attributes:
         net: a copy on the CPU of the network trained last, in evaluation mode; None before.
-        patching: of that network, an index into `get_possible_patches(784)`.
         predicted, labels: the classes that it gives the test images, and their own: (10000,), on the CPU.
     """
 
@@ -117,7 +113,7 @@ class Training:
             grid = widgets.Layout(grid_template_columns="repeat(auto-fill, minmax(22em, 1fr))", width="100%")
             buttons = row(self.run_button, self.stop_button, self.progress)
             controls = widgets.GridBox(list(self.controls.values()), layout=grid)
-            display(column(self.figure, controls, buttons, self.status, self.curve))
+            display(widgets.VBox([self.figure, controls, buttons, self.status, self.curve]))
         else:
             history = self.train(records.check_parameters(self.parameters()))
             reported = self.reported()
@@ -200,7 +196,7 @@ class Training:
         else:
             self.status.value = self.describe(history, f"Done: {num_epochs} epochs")
         self.predicted, self.labels = (classes.cpu() for classes in mu.predict(net, test_iter))
-        self.net, self.patching = deepcopy(net).cpu().eval(), parameters["patching"]
+        self.net = deepcopy(net).cpu().eval()
         for tell in self.when_trained:
             tell()
         return history
@@ -310,13 +306,14 @@ def show_network(training, image=0, patching=0):
     untrained = [make_net(setting | {"patching": index}).eval() for index in range(len(PATCHINGS))]
 
     def look(image, patching):
-        trained = training.net is not None and training.patching == patching
-        net = training.net if trained else untrained[patching]
+        net, trained = untrained[patching], training.net
+        if trained and trained.stem.patch_dims == net.stem.patch_dims:
+            net = trained
         steps = follow(net, images[[image]])
         guess, truth = CLASSES[steps[-1][2].argmax()], CLASSES[labels[image]]
         text = f"Test image {image}, **{truth}**, in {PATCHINGS[patching]} pixels. " + (
             f"The network trained above takes it for **{guess}**."
-            if trained
+            if net is trained
             else "The network is untrained, so its scores mean nothing yet: train one with this patching above."
         )
         return text, (draw_network, images[image, 0], net.stem.patch_dims, steps)
@@ -341,7 +338,7 @@ def show_network(training, image=0, patching=0):
     numbers.observe(update, "value")
     patchings.observe(update, "value")
     training.when_trained.append(update)
-    display(column(numbers, patchings, sentence, drawing))
+    display(widgets.VBox([numbers, patchings, sentence, drawing]))
 
 
 def follow(net, X):
@@ -421,34 +418,30 @@ def show_mistakes(training):
     """
     images = load_test_images()[0][:, 0]
     if not mu.somebody_is_looking():
-        wrong = (training.predicted != training.labels).nonzero().flatten()
+        shown = find_mistakes(training)[: ROWS * COLUMNS]
         mu.show(draw_confusion(training.labels, training.predicted), alt=describe_confusion(training))
-        mu.show(
-            draw_gallery(images, training, wrong[: GALLERY[0] * GALLERY[1]]), alt="Images that are taken for others."
-        )
+        mu.show(draw_gallery(images, training, shown), alt="Test images that are taken for another class.")
         return
-    anything = [("any class", None), *((name, index) for index, name in enumerate(CLASSES))]
+    anything = [("any class", ANY), *((name, index) for index, name in enumerate(CLASSES))]
     truth = widgets.Dropdown(options=anything, description="is")
     guess = widgets.Dropdown(options=anything, description="taken for")
     page = widgets.IntSlider(1, 1, 1, description="page", continuous_update=False)
-    sentence, confusion, gallery = (
-        widgets.HTML("Nothing is trained yet: press Run above."),
-        picture("460px"),
-        picture("560px"),
-    )
+    sentence = widgets.HTML("Nothing is trained yet: press Run above.")
+    confusion, gallery = picture("460px"), picture("560px")
     filters, pictures = row(truth, guess, page), row(confusion, gallery)
 
     def choose(_change=None):
-        page.value = 1
-        turn()
+        if page.value > 1:
+            page.value = 1  # which turns the page
+        else:
+            turn()
 
     def turn(_change=None):
-        wrong = find_mistakes(training, truth.value, guess.value)
-        per_page = GALLERY[0] * GALLERY[1]
-        page.max = max(1, -(-len(wrong) // per_page))
-        shown = wrong[(page.value - 1) * per_page : page.value * per_page]
-        sentence.value = f"{len(wrong):,} of {len(training.labels):,} test images are wrong in this way."
-        gallery.value = draw_svg(draw_gallery, images, training, shown)
+        pages = find_mistakes(training, truth.value, guess.value).split(ROWS * COLUMNS)
+        page.max = len(pages)
+        wrong = sum(map(len, pages))
+        sentence.value = f"{wrong:,} of {len(training.labels):,} test images are wrong in this way."
+        gallery.value = draw_svg(draw_gallery, images, training, pages[page.value - 1])
 
     def start():
         confusion.value = draw_svg(draw_confusion, training.labels, training.predicted)
@@ -461,15 +454,15 @@ def show_mistakes(training):
     training.when_trained.append(start)
     if training.net is not None:
         start()
-    display(column(sentence, filters, pictures))
+    display(widgets.VBox([sentence, filters, pictures]))
 
 
-def find_mistakes(training, truth=None, guess=None):
+def find_mistakes(training, truth=ANY, guess=ANY):
     """Return the numbers of the wrongly classified test images, of all or of one class, taken for any or for one."""
     wrong = training.predicted != training.labels
-    if truth is not None:
+    if truth != ANY:
         wrong &= training.labels == truth
-    if guess is not None:
+    if guess != ANY:
         wrong &= training.predicted == guess
     return wrong.nonzero().flatten()
 
@@ -502,17 +495,16 @@ def describe_confusion(training):
 
 def draw_gallery(images, training, shown):
     """Draw some test images, each with its class and the one that it is taken for; `shown` holds their numbers."""
-    num_rows, num_columns = GALLERY
     with style.context(["petroff10", mu.STYLE, {"axes.grid": False}]):
         figure = Figure(figsize=(6.3, 5.2))
-        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, num_columns), ylim=(num_rows, 0))
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, COLUMNS), ylim=(ROWS, 0))
         axes.set_axis_off()
         for place, index in enumerate(shown.tolist()):
-            i, j = divmod(place, num_columns)
+            i, j = divmod(place, COLUMNS)
             axes.imshow(images[index], cmap="gray_r", extent=(j + 0.1, j + 0.9, i + 0.72, i + 0.02), aspect="auto")
             truth, guess = CLASSES[training.labels[index]], CLASSES[training.predicted[index]]
             axes.text(j + 0.5, i + 0.74, f"{truth}\n→ {guess}", ha="center", va="top", fontsize=7.5)
-        axes.set(xlim=(0, num_columns), ylim=(num_rows, 0))
+        axes.set(xlim=(0, COLUMNS), ylim=(ROWS, 0))
     return figure
 
 
@@ -543,7 +535,7 @@ def show_figures(folder):
 
         update()
         chosen.observe(update, "value")
-        display(column(chosen, drawing, sentence))
+        display(widgets.VBox([chosen, drawing, sentence]))
 
 
 def describe_result(result):

@@ -98,6 +98,14 @@ def test_a_notebook_runs_in_colab_from_top_to_bottom(machine, name):
             assert not [message for message in messages if message["content"].get("name") == "stderr"], messages
 
 
+def test_the_panels_train_with_colabs_widgets(machine):
+    machine(colab.SET_UP.format(repository=colab.REPOSITORY))
+    machine(f"import explore\n{SMALL}\ntraining = explore.Training(num_epochs=2, train_limit=300)\ntraining.show()")
+    machine("explore.show_network(training); explore.show_mistakes(training)")
+    machine("training.run_button.click(); training.thread.join(60)")
+    machine("assert training.status.value.startswith('Done: 2 epochs'), training.status.value")
+
+
 def test_what_is_committed_is_what_stamping_gives(tmp_path):
     stamped = copy_of_the_stamped(tmp_path)
     subprocess.run([sys.executable, "colab.py", "stamp"], cwd=tmp_path, check=True)
