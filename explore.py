@@ -109,7 +109,7 @@ class Training:
     def show(self):
         """Display the panel; where nobody is looking train at once and display the curve."""
         if mu.somebody_is_looking():
-            self.draw([])
+            self.draw([], self.controls["num_epochs"].value)
             grid = widgets.Layout(grid_template_columns="repeat(auto-fill, minmax(22em, 1fr))", width="100%")
             buttons = row(self.run_button, self.stop_button, self.progress)
             controls = widgets.GridBox(list(self.controls.values()), layout=grid)
@@ -194,7 +194,7 @@ class Training:
         except Stopped:
             self.status.value = self.describe(history, f"Stopped in epoch {len(history) + 1}")
         else:
-            self.status.value = self.describe(history, f"Done: {num_epochs} epochs")
+            self.status.value = self.describe(history, f"Done, epoch {num_epochs} of {num_epochs}")
         self.predicted, self.labels = (classes.cpu() for classes in mu.predict(net, test_iter))
         self.net = deepcopy(net).cpu().eval()
         for tell in self.when_trained:
@@ -212,7 +212,7 @@ class Training:
                 self.progress.value = number / len(batches)
                 drawn = time.monotonic()
 
-    def draw(self, history, num_epochs=10):
+    def draw(self, history, num_epochs):
         self.curve.value = draw_svg(draw_live_curve, history, self.reported(), num_epochs)
 
     def describe(self, history, state):

@@ -103,7 +103,7 @@ def test_the_panels_train_with_colabs_widgets(machine):
     machine(f"import explore\n{SMALL}\ntraining = explore.Training(num_epochs=2, train_limit=300)\ntraining.show()")
     machine("explore.show_network(training); explore.show_mistakes(training)")
     machine("training.run_button.click(); training.thread.join(60)")
-    machine("assert training.status.value.startswith('Done: 2 epochs'), training.status.value")
+    machine("assert training.status.value.startswith('Done, epoch 2 of 2'), training.status.value")
 
 
 def test_what_is_committed_is_what_stamping_gives(tmp_path):

@@ -43,7 +43,7 @@ def test_a_panel_trains_as_the_figures_notebook_does(training, one_thread):
     finish(training)
     assert len(set(curves)) == 3  # empty, and after each of two epochs
     assert training.status.value.startswith(
-        "Done: 2 epochs. Test accuracy: the report gives <b>0.8508</b> for Figure 4"
+        "Done, epoch 2 of 2. Test accuracy: the report gives <b>0.8508</b> for Figure 4"
     )
     train_iter, test_iter = mu.load_data_fashion_mnist(256, train_limit=300, device="cpu")
     torch.manual_seed(0)
@@ -67,7 +67,7 @@ def test_stop_ends_a_training_at_once_and_run_starts_another(training):
     training.set_parameters({"num_epochs": 1, "train_limit": 300})
     training.run_button.click()
     finish(training)
-    assert training.status.value.startswith("Done: 1 epochs")
+    assert training.status.value.startswith("Done, epoch 1 of 1")
 
 
 def test_a_cell_that_is_run_again_stops_the_training_of_its_first_run(training):
