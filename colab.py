@@ -38,7 +38,7 @@ if "google.colab" in sys.modules:  # fetch the project, once, and install what C
 places = [Path.cwd(), *Path.cwd().parents, *Path.cwd().glob("*/")]
 sys.path.insert(0, str(next(place for place in places if (place / "my_utils.py").exists())))"""
 
-FIELDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "raw"}
+FIELDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}  # others are "raw", Python
 CHOICES = {
     "initializer": '["normal_", "xavier_normal_", "kaiming_normal_"]',
     "optimizer_name": '["SGD", "Adam"]',
@@ -109,7 +109,9 @@ def with_form(line):
     if name in CHOICES:  # which say all
         return f"{assignment}  # @param {CHOICES[name]}"
     explanation = re.sub(r"^@param \S+( # )?", "", comment)
-    return f'{assignment}  # @param {{type:"{FIELDS[kind]}"}}' + (f" # {explanation}" if explanation else "")
+    return f'{assignment}  # @param {{type:"{FIELDS.get(kind, "raw")}"}}' + (
+        f" # {explanation}" if explanation else ""
+    )
 
 
 if __name__ == "__main__":
