@@ -10,7 +10,7 @@ report: $(VENV)/ready
 sweeps: $(VENV)/ready
 	$(VENV)/bin/python reproduce.py --sweeps --seeds $(SEEDS)
 
-test: $(VENV)/ready
+test: $(VENV)/ready $(VENV)/colab/ready
 	$(VENV)/bin/python -m pytest
 
 bench: $(VENV)/bench-ready
@@ -24,6 +24,14 @@ $(VENV)/ready: requirements.txt tests/requirements.txt constraints.txt
 $(VENV)/bench-ready: $(VENV)/ready benchmarks/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet -r benchmarks/requirements.txt -c constraints.txt
 	touch $(VENV)/bench-ready
+
+# As in Google Colab, for the tests: its Jupyter packages, and everything else out of the environment above.
+$(VENV)/colab/ready: tests/colab.txt $(VENV)/ready
+	$(PYTHON) -m venv $(VENV)/colab
+	$(VENV)/colab/bin/python -m pip install --quiet --no-deps -r tests/colab.txt
+	$(VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(VENV)/colab/others.pth
+	cp $(VENV)/colab/others.pth $(VENV)/colab/lib/python*/site-packages
+	touch $(VENV)/colab/ready
 
 clean:
 	rm -rf $(VENV) runs trial

@@ -137,13 +137,19 @@ def evaluate_accuracy(net, data_iter):
 
 def predict_correct(net, data_iter):
     """Say for each image whether the network, in evaluation mode, assigns it to its class: booleans (n,)."""
+    predicted, labels = predict(net, data_iter)
+    return predicted == labels
+
+
+def predict(net, data_iter):
+    """Return for each image the class that the network, in evaluation mode, assigns it to, and its own: two (n,)."""
     was_training = net.training
     net.eval()
     forward = _forward_of(net)
     with torch.no_grad():
-        correct = torch.cat([forward(X).argmax(dim=1) == y for X, y in data_iter])
+        pairs = [(forward(X).argmax(dim=1), y) for X, y in data_iter]
     net.train(was_training)
-    return correct
+    return tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
 
 
 def _forward_of(net):
@@ -170,7 +176,7 @@ def train(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler=Non
         accuracies are fractions in [0, 1].
     """
     keep_freed_memory()
-    curve = display(display_id=True) if _somebody_is_looking() else None
+    curve = display(display_id=True) if somebody_is_looking() else None
     step = TrainingStep(net, loss, optimizer, scheduler)
     history = []
     lost = False
@@ -309,7 +315,7 @@ def describe(epoch):
     return ", ".join(f"{CURVES[name][0]} {value:.4f}" for name, value in epoch.items())
 
 
-def _somebody_is_looking():
+def somebody_is_looking():
     """Say whether this notebook was opened by a person: only then does its front end offer to answer questions."""
     return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))
 

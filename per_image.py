@@ -19,8 +19,6 @@ import my_utils as mu
 import records
 import verdicts
 
-CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-
 
 def recognised_images(table, setting):
     """Return which test images the runs of a setting recognised: booleans (seeds, 10000), and the seeds."""
@@ -147,7 +145,7 @@ def draw_images(share, count=10):
         for line, (title, chosen) in zip(panels, rows.items(), strict=True):
             for axes, image in zip(line, chosen, strict=True):
                 axes.imshow(test_images[image].numpy(), cmap="gray_r", interpolation="nearest")
-                axes.set_title(CLASSES[test_labels[image]], fontsize=6.5, pad=2)
+                axes.set_title(fashion_mnist.CLASSES[test_labels[image]], fontsize=6.5, pad=2)
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(True)
                 axes.spines[:].set(color="0.8", linewidth=0.5)

@@ -514,7 +514,7 @@ def test_a_person_who_looks_sees_one_curve_that_grows(capsys, monkeypatch):
         def update(self, drawing):
             updates.append(drawing)
 
-    monkeypatch.setattr(mu, "_somebody_is_looking", lambda: True)
+    monkeypatch.setattr(mu, "somebody_is_looking", lambda: True)
     monkeypatch.setattr(mu, "display", lambda *args, **kwargs: shown.append((args, kwargs)) or Handle())
     history = fit(linear_net(), *loaders(), num_epochs=2)
     assert capsys.readouterr().out == ""
@@ -524,7 +524,7 @@ def test_a_person_who_looks_sees_one_curve_that_grows(capsys, monkeypatch):
 
 
 def test_nobody_is_looking_outside_a_notebook():
-    assert mu._somebody_is_looking() is False
+    assert mu.somebody_is_looking() is False
 
 
 @pytest.mark.parametrize("make", [linear_net, lambda: small_net(batch_norm=True)], ids=["other", "Net"])

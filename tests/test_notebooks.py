@@ -13,7 +13,7 @@ from conftest import ROOT
 import records
 
 FIGURES = [f"figure_{number}" for number in range(2, 10)]
-ALL = [*FIGURES, "report"]
+ALL = [*FIGURES, "report", "explore"]
 
 
 def read(name):
@@ -56,7 +56,8 @@ def test_papermill_finds_every_parameter_of_a_notebook(name):
     assigned = {statement.target.id: ast.literal_eval(statement.value) for statement in ast.parse(tagged.source).body}
     inspected = papermill.inspect_notebook(ROOT / "notebooks" / f"{name}.ipynb")
     assert {key: ast.literal_eval(value["default"]) for key, value in inspected.items()} == assigned
-    if name != "report":
+    assert all(value["help"].startswith("@param ") for value in inspected.values())
+    if name in FIGURES:
         assert assigned.keys() <= records.PARAMETERS.keys()
 
 

@@ -105,5 +105,5 @@ def test_the_drawing_shows_the_hardest_and_the_most_disputed_images_with_their_l
     panels = per_image.draw_images(share, count=3).axes
     *_, test_images, test_labels = fashion_mnist.load()
     for axes, image in zip(panels, hard + disputed, strict=True):
-        assert axes.get_title() == per_image.CLASSES[test_labels[image]]
+        assert axes.get_title() == fashion_mnist.CLASSES[test_labels[image]]
         assert (np.asarray(axes.images[0].get_array()) == test_images[image].numpy()).all()
