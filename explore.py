@@ -125,7 +125,7 @@ class Training:
         return self.claims[self.figure.value]["reported"]
 
     def choose_figure(self, _change=None):
-        self.set_parameters(claims.notebook_defaults(self.figure.value))
+        self.set_parameters({"schedule": "constant"} | claims.notebook_defaults(self.figure.value))
 
     def set_parameters(self, parameters):
         for name in self.controls.keys() & parameters.keys():

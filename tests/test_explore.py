@@ -83,7 +83,7 @@ def test_a_cell_that_is_run_again_stops_the_training_of_its_first_run(training):
 def test_choosing_a_figure_takes_over_its_setting(training, figure):
     training.figure.value = "figure_9" if figure == "figure_2" else "figure_2"
     training.figure.value = figure
-    setting = reproduce.notebook_defaults(figure)
+    setting = {"schedule": "constant"} | claims.notebook_defaults(figure)
     parameters = training.parameters()
     assert parameters == {name: setting[name] for name in parameters}
 
