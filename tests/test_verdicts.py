@@ -190,9 +190,11 @@ def test_the_probabilities_to_beat_and_to_be_beaten_add_up_to_one(both):
 
 
 def test_only_seeds_that_both_settings_have_are_paired():
-    table = runs_of(FIGURE_3, [0.1, 0.2, 0.3, 0.4]) + runs_of(FIGURE_4, [0.5, 0.7, 0.6, 0.9, 0.8])[1:]
+    table = (
+        runs_of(FIGURE_3, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]) + runs_of(FIGURE_4, [0.5, 0.7, 0.6, 0.9, 0.8, 0.4, 1])[1:]
+    )
     pair = verdicts.pair_of(table, FIGURE_4, FIGURE_3)
-    assert (pair.first, pair.second) == ((0.7, 0.6, 0.9), (0.2, 0.3, 0.4))
+    assert (pair.first, pair.second) == ((0.7, 0.6, 0.9, 0.8, 0.4), (0.2, 0.3, 0.4, 0.5, 0.6))
     assert pair.settings == (FIGURE_4, FIGURE_3)
 
 
@@ -384,6 +386,12 @@ def test_a_difference_is_tested_against_the_margin(margin, expected):
     assert verdict("better", WON, margin=margin) == expected
 
 
+@pytest.mark.parametrize(("width", "expected"), [(0.99, "holds"), (1.01, "not distinguishable")])
+def test_a_gain_over_the_margin_is_negligible_below_0_2_points(width, expected):
+    differences = [0.01 + width * WIDEST_NEGLIGIBLE * d for d in (-1, 0, 1)]
+    assert verdict("no_better", differences, margin=0.01) == expected
+
+
 @pytest.mark.parametrize(
     ("pairs", "expected"),
     [
@@ -426,6 +434,17 @@ def test_the_closest_pair_speaks_most_against_the_claim_and_has_three_seeds_if_o
 def test_no_pair_is_closest_where_none_has_runs():
     (comparison,) = judge(("better", 0.0, []))
     assert comparison.closest is None
+
+
+def test_settings_of_a_trial_are_compared_by_the_runs_of_the_trial():
+    trial = {"train_limit": 600}
+    known = {"sweeps": {}, "comparisons": {"he": CLAIMS["comparisons"]["he"]}}
+    table = (
+        runs_of(FIGURE_4 | trial, [0.6, 0.7]) + runs_of(FIGURE_3 | trial, [0.5, 0.4]) + runs_of(FIGURE_3, [0.1] * 2)
+    )
+    (comparison,) = verdicts.judge_comparisons(table, known, trial)
+    assert comparison.pairs[0].first == (0.6, 0.7)
+    assert comparison.pairs[0].second == (0.5, 0.4)
 
 
 # The rules once more, literally
@@ -623,6 +642,14 @@ def test_seeds_that_lack_a_run_of_the_sweep_are_left_out_and_one_seed_is_not_eno
 def test_runs_that_hold_no_images_out_are_not_chosen_from():
     table, known = select_by(TEST, VALIDATION)
     assert verdicts.judge_selection([{**record, "num_validation": 0} for record in table], known) == []
+
+
+def test_settings_of_a_trial_are_chosen_among_by_the_runs_of_the_trial():
+    table, known = select_by(TEST, VALIDATION)
+    table = [{**record, "train_limit": 600} for record in table]
+    assert verdicts.judge_selection(table, known) == []
+    (found,) = verdicts.judge_selection(table, known, {"train_limit": 600})
+    assert found.by_test == (0.82, 0.83, 0.84)
 
 
 def test_the_number_of_epochs_is_chosen_from_the_course_of_one_run():
