@@ -135,6 +135,11 @@ def ipc_kernels():
 # In the batch
 
 
+def send_function(client):
+    """Send `execute_run` to the workers by value; return its future, which `operator.call` calls there."""
+    return client.submit(cloudpickle.loads, cloudpickle.dumps(execute_run), pure=False)
+
+
 @contextmanager
 def local_workers(jobs):
     """Start worker processes on this machine; yield a `distributed.Client` and the project's folder."""

@@ -8,6 +8,7 @@ A run that has left its record is not run again, so a batch that was stopped goe
 
 import argparse
 import ast
+import operator
 import os
 import sys
 import tempfile
@@ -179,12 +180,13 @@ def run_all(runs, workers, table):
     with workers as (client, project):
         topic = f"epochs-{client.id}"
         client.subscribe_topic(topic, Progress(runs).on_epoch)
+        execute_run = cluster.send_function(client)
         futures = {}
         for position, run in enumerate(sorted(runs, key=lambda run: (run.parameters["seed"], -run.cost))):
             parameters = run.parameters_on(project)
             future = client.submit(
-                cluster.execute_run,
-                *(run.notebook, run.key, parameters, project, topic),
+                operator.call,
+                *(execute_run, run.notebook, run.key, parameters, project, topic),
                 pure=False,
                 priority=-position,
                 retries=cluster.RETRIES,
