@@ -29,7 +29,7 @@ def _object(properties, **optional):
     }
 
 
-NOTEBOOK = {"type": "string", "pattern": "^figure_[2-9]$"}
+NOTEBOOK = {"type": "string", "pattern": "^figure_[1-9][0-9]*$"}
 FIGURE = _object({"change": {"type": "string"}, "setting": {"type": "object"}, "reported": ACCURACY})
 SWEEP = _object(
     {
@@ -67,7 +67,7 @@ SETTING = {
 SETTINGS = {"anyOf": [SETTING, {"type": "array", "items": SETTING, "minItems": 1}]}
 COMPARISON = {
     **_object(
-        {"figure": {"type": "integer", "minimum": 2, "maximum": 9}, "claim": {"type": "string"}, "than": SETTINGS},
+        {"figure": {"type": "integer"}, "claim": {"type": "string"}, "than": SETTINGS},
         better=SETTINGS,
         no_better=SETTINGS,
         margin=ACCURACY,
@@ -76,7 +76,10 @@ COMPARISON = {
 }
 SCHEMA = _object(
     {
-        "figures": _object({f"figure_{number}": FIGURE for number in range(2, 10)}),
+        "figures": {
+            **_object({f"figure_{number}": FIGURE for number in range(2, 10)}),
+            "patternProperties": {"^figure_[1-9][0-9]+$": FIGURE},  # more than the report's, by whoever adds them
+        },
         "sweeps": {"type": "object", "additionalProperties": SWEEP},
         "held_out": {"type": "array", "items": {"type": "string"}},
         "factorial": FACTORIAL,
@@ -109,6 +112,12 @@ def load(path=None):
         place = best.absolute_path
         found = best.message if best.parent else "; ".join(error.message for error in errors if error.path == place)
         raise ClaimsError(f"{path}, at {'.'.join(map(str, place)) or 'the top'}: {found}")
+    for place, figure in _named_figures(claims):
+        if figure not in claims["figures"]:
+            raise ClaimsError(f"{path}, at {place}: there is no {figure} under figures")
+    for name in claims["figures"]:
+        if not (ROOT / "notebooks" / f"{name}.ipynb").exists():
+            raise ClaimsError(f"{path}, at figures.{name}: there is no notebook notebooks/{name}.ipynb")
     for name, search in claims["beyond"].items():
         if search["chosen"] not in search["candidates"]:
             raise ClaimsError(f"{path}, at beyond.{name}.chosen: there is no candidate {search['chosen']!r}")
@@ -120,11 +129,29 @@ def load(path=None):
 
 def _named_sweeps(claims):
     yield from (("held_out", name) for name in claims["held_out"])
+    yield from ((place, setting["sweep"]) for place, setting in _compared(claims) if "sweep" in setting)
+
+
+def _named_figures(claims):
+    yield "factorial.notebook", claims["factorial"]["notebook"]
+    yield from ((f"sweeps.{name}.notebook", sweep["notebook"]) for name, sweep in claims["sweeps"].items())
+    yield from (
+        (f"{place}.notebook", setting["notebook"]) for place, setting in _compared(claims) if "notebook" in setting
+    )
+    for name, comparison in claims["comparisons"].items():
+        yield f"comparisons.{name}.figure", f"figure_{comparison['figure']}"
+
+
+def _compared(claims):
     for name, comparison in claims["comparisons"].items():
         for side in ("better", "no_better", "than"):
             for setting in _as_list(comparison.get(side, [])):
-                if "sweep" in setting:
-                    yield f"comparisons.{name}.{side}", setting["sweep"]
+                yield f"comparisons.{name}.{side}", setting
+
+
+def figure_numbers():
+    """List the numbers of the figures in claims.yaml: those of the report, 2 to 9, and any that were added."""
+    return sorted(int(name.removeprefix("figure_")) for name in load()["figures"])
 
 
 # Settings

@@ -12,7 +12,7 @@ import records
 import signals
 import verdicts
 from model import count_multiply_adds, get_possible_patches
-from reporting import points, show_drawing
+from reporting import markdown_table, points, show_drawing
 from verdicts import CONTRADICTED, HOLDS, UNDECIDED, UNTESTED
 
 MARKS = {HOLDS: "✓", CONTRADICTED: "✗", UNDECIDED: "≈", UNTESTED: "…"}
@@ -89,12 +89,6 @@ def _counted(judged):
     return ", ".join(parts[:-1]) + " and " * (len(parts) > 1) + parts[-1]
 
 
-def _table(head, rows):
-    """Write a Markdown table; a column whose head ends in a space is set flush left, others flush right."""
-    rule = [":--" if title.endswith(" ") else "--:" for title in head]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [[title.strip() for title in head], rule, *rows])
-
-
 # The page of claims
 
 
@@ -135,7 +129,7 @@ def comparisons_table(evidence):
         name = comparison.claim + (f" ({len(comparison.pairs)} pairs)" if len(comparison.pairs) > 1 else "")
         rows.append([f"{comparison.figure}", name, *cells, _verdict(comparison.verdict)])
     head = ["Fig. ", "Claim ", "Points", "95 % interval", "Wins", "p", "Seeds", "Verdict "]
-    return Markdown(_table(head, rows))
+    return markdown_table(head, rows)
 
 
 def numbers_table(evidence):
@@ -153,7 +147,7 @@ def numbers_table(evidence):
         for number in evidence["numbers"]
     ]
     head = ["Setting ", "Reported", "Measured", "95 % of runs", "Percentile", "Seeds", "Verdict "]
-    return Markdown(_table(head, rows))
+    return markdown_table(head, rows)
 
 
 def _label(number):
@@ -337,7 +331,7 @@ def selection_table(evidence):
     if not rows:
         return _not_yet("the sweeps with training images held out")
     head = ["Sweep ", "Settings", "Seeds", "Chosen by test", "By validation", "Gain", "Flattery"]
-    return Markdown(_table(head, rows))
+    return markdown_table(head, rows)
 
 
 def sweep_table(evidence, sweep):
@@ -356,7 +350,7 @@ def sweep_table(evidence, sweep):
             ]
         )
     head = [*(f"{name.replace('_', ' ').capitalize()} " for name in varied), "Test accuracy", "95 % interval", "Seeds"]
-    return Markdown(_table(head, rows))
+    return markdown_table(head, rows)
 
 
 def _value(value):
@@ -392,7 +386,7 @@ def beyond_table(evidence):
     own = [_accuracy(sample.mean), _range(sample.interval, _accuracy), f"{sample.num_seeds}"]
     rows.append(["Figure 9", "1.00", NOT_MEASURED, NOT_MEASURED, *own])
     head = ["Candidate ", "Cost", "Validation", "Seeds", "Test", "95 % interval", "Seeds"]
-    return Markdown(_table(head, rows))
+    return markdown_table(head, rows)
 
 
 def _training_cost(setting):
@@ -406,6 +400,11 @@ def _not_yet(what):
 
 
 # Drawings with captions
+
+
+def _number(position):
+    """Number a drawing: they go on where the figures of the claims end."""
+    return claims.figure_numbers()[-1] + position
 
 
 def drawings(evidence):
@@ -424,25 +423,25 @@ def drawings(evidence):
 def show_numbers(evidence):
     """Display the drawing of all reported numbers."""
     show_drawing(
-        mu.to_svg(draw_numbers(evidence)),
+        draw_numbers(evidence),
         "Every number of the report and our runs of its setting, one dot a seed. The bar is where one more run would "
         "fall with 95 % probability; with few seeds it is wide.",
         f"Reported test accuracies as marks over our runs. Of {len(evidence['numbers'])} numbers "
         f"{_counted(evidence['numbers'])}.",
-        10,
+        _number(1),
     )
 
 
 def show_signals():
     """Display the drawing of signals and gradients under the three initialisers."""
     show_drawing(
-        mu.to_svg(signals.draw(signals.read())),
+        signals.draw(signals.read()),
         f"The first steps of Figures 2, 3 and 4: root mean square of each layer's outputs and of their gradients at "
         f"the first batch, over {len(signals.SEEDS)} seeds, dots measured and lines predicted; and the loss step by "
         "step. From N(0, 1) it ends where it is no longer a number.",
         "Three plots. Under N(0, 1) outputs grow from layer to layer and gradients grow backwards, under Xavier and "
         "He they keep their size; the loss under N(0, 1) explodes.",
-        11,
+        _number(2),
     )
 
 
@@ -456,12 +455,12 @@ def show_grid(evidence):
         for setting in claims.sweep_settings("grid", evidence["claims"])
     ]
     show_drawing(
-        mu.to_svg(draw_grid(evidence)),
+        draw_grid(evidence),
         f"The grid: mean test accuracy over {min(seeds)} to {max(seeds)} seeds, and in brackets what the report gives "
         "for the best number of epochs of each pair. Shorter runs are the beginnings of the longest.",
         f"Heat maps of test accuracy against batch size and learning rate, from {np.nanmin(means):.4f} to "
         f"{np.nanmax(means):.4f}; small batches and high learning rates do best.",
-        12,
+        _number(3),
     )
     return None
 
@@ -472,11 +471,11 @@ def show_images(evidence):
     if share is None:
         return _not_yet("Figures 3 to 9")
     show_drawing(
-        mu.to_svg(per_image.draw_images(share)),
+        per_image.draw_images(share),
         "The test images that fewest of our runs recognise, and those about which they are most divided, with the "
         "data set's labels.",
         "Two rows of small pictures of clothes, with labels such as shirt, coat and dress.",
-        13,
+        _number(4),
     )
     return None
 
@@ -487,13 +486,13 @@ def show_effects(evidence):
     if not effects[0].sample.num_seeds:
         return _not_yet("the factorial")
     show_drawing(
-        mu.to_svg(draw_effects(evidence)),
+        draw_effects(evidence),
         f"What each factor changes, averaged over the settings of the four others, and how two of them interact; "
         f"{_number_of(effects[0].sample.num_seeds, 'seed')}, lines are 95 % intervals.",
         "Effects on test accuracy in points: "
         + ", ".join(f"{' with '.join(e.factors)} {points(e.sample.mean)}" for e in effects)
         + ".",
-        14,
+        _number(5),
     )
     return None
 

@@ -3,6 +3,8 @@
 The names and the order of arguments are those of the report, which has them from "Dive into Deep Learning".
 """
 
+import base64
+import html
 import io
 import math
 import warnings
@@ -392,9 +394,32 @@ def to_svg(figure):
     return text.getvalue()
 
 
+def to_pdf(figure):
+    """Return a figure as a PDF of one page, the same bytes for the same figure."""
+    content = io.BytesIO()
+    with style.context(["petroff10", STYLE]):
+        figure.savefig(content, format="pdf", metadata={"CreationDate": None})
+    return content.getvalue()
+
+
 def show(figure, alt):
     """Display a figure in a notebook as a vector drawing, with an alternative text for those who can't see it."""
-    display(SVG(to_svg(figure)), metadata={"image/svg+xml": {"alt": alt}})
+    display(drawing(figure, alt), metadata={"image/svg+xml": {"alt": alt}}, raw=True)
+
+
+def drawing(figure, alt):
+    """Return a figure in the forms that a notebook's readers choose from, a dict from MIME type to content.
+
+    In HTML an image keeps its alternative text, which nbconvert's pages don't give an SVG. LaTeX takes the PDF, which
+    nbconvert would otherwise ask Inkscape to make.
+    """
+    svg = to_svg(figure)
+    source = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    return {
+        "image/svg+xml": svg,
+        "text/html": f'<img src="{source}" alt="{html.escape(alt)}" style="max-width: 100%">',
+        "application/pdf": base64.b64encode(to_pdf(figure)).decode(),
+    }
 
 
 def describe_curves(history, reported):

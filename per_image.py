@@ -17,6 +17,7 @@ import claims
 import fashion_mnist
 import my_utils as mu
 import records
+import reporting
 import verdicts
 
 
@@ -92,18 +93,24 @@ def mean_disagreement(images):
 
 def steps_table(table, known, overrides=None):
     """Set the steps side by side as a Markdown table; arguments as of `judge_steps`."""
-    head = "| Step | Points | p, images | Single runs | Disagree | Predicted | Measured |"
     rows = [
-        f"| Figure {step.first[-1]} to {step.second[-1]} | {100 * step.gain:+.2f} | "
-        f"{'< 0.001' if step.p_images < 0.001 else f'{step.p_images:.3f}'} | {step.significant} of {step.seeds} | "
-        f"{100 * step.disagreement:.1f} % | {100 * step.predicted:.2f} | {100 * step.measured:.2f} |"
+        [
+            f"{step.first.replace('_', ' ').capitalize()} to {step.second.removeprefix('figure_')}",
+            reporting.points(step.gain),
+            "< 0.001" if step.p_images < 0.001 else f"{step.p_images:.3f}",
+            f"{step.significant} of {step.seeds}",
+            f"{100 * step.disagreement:.1f} %",
+            f"{100 * step.predicted:.2f}",
+            f"{100 * step.measured:.2f}",
+        ]
         for step in judge_steps(table, known, overrides)
     ]
-    return Markdown("\n".join([head, "|:--|--:|--:|--:|--:|--:|--:|", *rows]).replace("-0.", "−0."))
+    head = ["Step ", "Points", "p, images", "Single runs", "Disagree", "Predicted", "Measured"]
+    return reporting.markdown_table(head, rows)
 
 
 def share_recognised(table, known, overrides=None):
-    """Return which share of the runs of Figures 3 to 9 recognises each test image (10000,), and how many these are.
+    """Return which share of the runs from Figure 3 on recognises each test image (10000,), and how many these are.
 
     Without runs the shares are None.
     """
@@ -118,9 +125,9 @@ def describe_images(share, num_runs):
     always, never = (share == 1).mean(), (share == 0).mean()
     disputed = ((share >= 0.25) & (share <= 0.75)).mean()
     return Markdown(
-        f"Of the test images, {100 * always:.1f} % are recognised by each of the {num_runs} runs of Figures 3 to 9, "
-        f"{100 * never:.1f} % by none, and {100 * disputed:.1f} % by a quarter to three quarters of them. "
-        "What the changes of the report move is the rest."
+        f"Of the test images, {100 * always:.1f} % are recognised by each of the {num_runs} runs of Figures 3 to "
+        f"{claims.figure_numbers()[-1]}, {100 * never:.1f} % by none, and {100 * disputed:.1f} % by a quarter to "
+        "three quarters of them. What the changes of the report move is the rest."
     )
 
 

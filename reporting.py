@@ -1,6 +1,6 @@
 """The pieces of the report that come from the records: its figures, tables and sentences with numbers."""
 
-import base64
+import math
 
 import numpy as np
 import torch
@@ -109,18 +109,37 @@ def caption(result):
 # Tables
 
 
+def markdown_table(head, rows):
+    """Write a Markdown table; a column whose head ends in a space is set flush left, others flush right.
+
+    Each column's rule is as long as its longest cell: pandoc takes the columns' shares of a narrow page from that.
+    """
+    cells = [[title.strip() for title in head], *rows]
+    widths = [max(map(len, column)) + 2 for column in zip(*cells, strict=True)]
+    rule = [
+        f":{'-' * width}" if title.endswith(" ") else f"{'-' * width}:"
+        for title, width in zip(head, widths, strict=True)
+    ]
+    return Markdown("\n".join("| " + " | ".join(row) + " |" for row in [cells[0], rule, *rows]))
+
+
 def results_table(results, link="#fig-{}"):
     """Set reported and measured accuracies of all figures side by side, each figure's number linked to its place."""
     rows = [
-        "| Figure | What changed | Reported | Measured | Difference | Deviation | Seeds |",
-        "|:--|:--|--:|--:|--:|--:|--:|",
-    ]
-    rows += [
-        f"| [{result['number']}]({link.format(result['number'])}) | {result['change']} | {result['reported']:.4f} | "
-        f"{result['mean']:.4f} | {points(result['difference'])} | {_spread(result)} | {len(result['accuracies'])} |"
+        [
+            f"[{result['number']}]({link.format(result['number'])})",
+            result["change"],
+            f"{result['reported']:.4f}",
+            f"{result['mean']:.4f}",
+            points(result["difference"]),
+            _spread(result),
+            f"{len(result['accuracies'])}",
+        ]
         for result in results.values()
     ]
-    return Markdown("\n".join(rows))
+    return markdown_table(
+        ["Figure ", "What changed ", "Reported", "Measured", "Difference", "Deviation", "Seeds"], rows
+    )
 
 
 def provenance(results):
@@ -143,13 +162,13 @@ def provenance(results):
         ("Forward pass", all_of(lambda record: record["forward"].replace("_", " "))),
         ("Version of the training code", all_of(lambda record: record["training_version"])),
     ]
-    return Markdown("\n".join(["| What | Value |", "|:--|:--|", *(f"| {name} | {value} |" for name, value in rows)]))
+    return markdown_table(["What ", "Value "], rows)
 
 
 def data_checksums():
     """List the data set's files with the SHA-256 that was checked."""
-    rows = [f"| `{name}` | {size:,} | `{digest[:16]}…` |" for name, (size, digest) in fashion_mnist.FILES.items()]
-    return Markdown("\n".join(["| File, decompressed | Bytes | SHA-256 begins |", "|:--|--:|:--|", *rows]))
+    rows = [(f"`{name}`", f"{size:,}", f"`{digest[:16]}…`") for name, (size, digest) in fashion_mnist.FILES.items()]
+    return markdown_table(["File, decompressed ", "Bytes", "SHA-256 begins "], rows)
 
 
 # Figures
@@ -158,8 +177,9 @@ def data_checksums():
 def draw_overview(results):
     """Draw the curves of all figures as one strip of small panels; returns a `matplotlib.figure.Figure`."""
     with style.context(["petroff10", mu.STYLE, {"font.size": 7}]):
-        figure = Figure(figsize=(9, 3.2), layout="constrained")
-        panels = figure.subplots(2, 4, sharey=True).flatten()
+        rows = max(2, math.ceil(len(results) / 4))
+        figure = Figure(figsize=(9, 1.6 * rows), layout="constrained")
+        panels = figure.subplots(rows, 4, sharey=True).flatten()
         for axes, result in zip(panels, results.values(), strict=False):
             mu.draw_curves(axes, [records.history(record) for record in result["records"]], result["reported"])
             axes.set_ylim(0, 1)
@@ -185,7 +205,7 @@ def show_result(result):
     """Display a figure of the report with its caption."""
     lines = "training loss, training accuracy and test accuracy"
     show_drawing(
-        mu.to_svg(draw_result(result)),
+        draw_result(result),
         caption(result),
         f"Curves of {lines} against the epoch; a line marks the reported test accuracy, {result['reported']:g}. "
         f"The measured test accuracy ends at {result['mean']:.4f}.",
@@ -193,15 +213,19 @@ def show_result(result):
     )
 
 
-def show_drawing(svg, caption, alt, number):
-    """Display a drawing: with caption, number and alternative text for the PDF in its metadata, for a page as HTML."""
-    source = base64.b64encode(svg.encode()).decode()
-    html = (
-        f'<figure id="fig-{number}"><img src="data:image/svg+xml;base64,{source}" alt="{alt}" style="max-width: 100%">'
-        f"<figcaption>Figure {number}: {caption}</figcaption></figure>"
-    )
+def show_drawing(figure, caption, alt, number):
+    """Display a `matplotlib.figure.Figure` with its number, caption and alternative text.
+
+    HTML has them in itself, our PDF takes them from the metadata. LaTeX knows no caption of an output, so that it gets
+    one as an output of its own, which is empty elsewhere.
+    """
+    data = mu.drawing(figure, alt)
+    caption_html = f"<figcaption>Figure {number}: {caption}</figcaption>"
+    data["text/html"] = f'<figure id="fig-{number}">{data["text/html"]}{caption_html}</figure>'
     about = {"caption": caption, "alt": alt, "label": f"fig-{number}", "number": number, "width": "100%"}
-    display({"image/svg+xml": svg, "text/html": html}, metadata={"image/svg+xml": about}, raw=True)
+    display(data, metadata={"image/svg+xml": about}, raw=True)
+    caption_only = {"text/html": "", "text/markdown": f"[*Figure {number}:*]{{#fig-{number}}} {caption}"}
+    display(caption_only, metadata={"caption_of": f"fig-{number}"}, raw=True)
 
 
 def model_shapes(num_hidden):
@@ -235,7 +259,7 @@ def show_model(num_hidden):
     """Display the network as the row of matrices that one image becomes."""
     shapes = model_shapes(num_hidden)
     show_drawing(
-        mu.to_svg(_draw_model(shapes)),
+        _draw_model(shapes),
         "One image on its way through the network: the matrix after each operation, rows × columns, its sides drawn "
         "in proportion to the square roots of their sizes. A batch is a stack of these.",
         "Diagram of the network. " + " ".join(f"{part}, {op}: {r} by {c}." for part, op, _, r, c in shapes),

@@ -8,23 +8,19 @@ A run that has left its record is not run again, so a batch that was stopped goe
 
 import argparse
 import ast
-import logging
+import operator
 import os
-import shutil
 import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import papermill
-from distributed import Client, LocalCluster, as_completed, get_worker
-from papermill.exceptions import PapermillExecutionError
-from traitlets.config import Config
+from distributed import as_completed
 
 import claims
+import cluster
 import evidence
 import fashion_mnist
 import my_utils as mu
@@ -35,6 +31,7 @@ from typst_exporter import TypstPDFExporter
 
 ROOT = records.ROOT
 QUICK = {"num_epochs": 3, "train_limit": 3000}
+START, EPOCH = 10, 15  # seconds that a notebook takes to start, and a unit of `Run.cost`: measured, for --list only
 
 
 @dataclass(frozen=True)
@@ -54,11 +51,25 @@ class Run:
 
     @property
     def epoch_cost(self):
-        """Time of an epoch relative to that of Figure 4, roughly: to start the longest runs first."""
+        """Time of an epoch relative to that of Figure 4, roughly."""
         cost = 2.0 if self.parameters["batch_norm"] else 1.0
         cost += 1.0 if self.parameters["batch_size"] <= 32 else 0.0
         cost += 4.0 if self.parameters["augmentation"] else 0.0
         return cost * self.parameters["train_limit"] / 60000 + 0.1
+
+    @property
+    def cost(self):
+        return self.epoch_cost * self.parameters["num_epochs"]
+
+    def parameters_on(self, project):
+        """Return the parameters for a worker that has the project in the given folder.
+
+        In a copy of the project the record goes into the copy's own folder of runs. What "auto" means is decided here,
+        where the run got its key.
+        """
+        if project == str(ROOT):
+            return self.parameters
+        return self.parameters | {"runs_folder": "runs", "device": mu.get_device(self.parameters["device"]).type}
 
     def __str__(self):
         defaults = claims.notebook_defaults(self.notebook)
@@ -119,70 +130,15 @@ def sweep_settings(name):
 # Running
 
 
-class EpochLines:
-    """A file that papermill writes a notebook's printed lines to, and that sends them on to the batch."""
-
-    def __init__(self, run_key):
-        self.run_key = run_key
-
-    def write(self, text):
-        for line in text.splitlines():
-            get_worker().log_event("epochs", (self.run_key, line))
-
-    def flush(self):
-        pass
-
-
-def execute(run):
-    """Execute one run's notebook, keep the executed notebook beside the record, and return how long it took."""
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    started = time.monotonic()
-    output = run.record_path.with_suffix(".ipynb")
-    execute_notebook(run.notebook, output, run.parameters, stdout_file=EpochLines(run.key))
-    if not run.record_path.exists():
-        raise BatchError(f"{run} ended without leaving its record {run.record_path}")
-    return time.monotonic() - started
-
-
-def execute_notebook(name, output, parameters, **options):
-    """Execute one of the project's notebooks by papermill, from the project's root, and return it."""
-    with ipc_kernels() as config:
-        return papermill.execute_notebook(
-            ROOT / "notebooks" / f"{name}.ipynb",
-            output,
-            parameters=parameters,
-            cwd=ROOT,
-            progress_bar=False,
-            start_timeout=300,
-            config=config,
-            **options,
-        )
-
-
-@contextmanager
-def ipc_kernels():
-    """Configure kernels to talk through sockets in a folder of their own: many may start at once without a clash."""
-    config = Config()
-    if os.name == "nt":
-        yield config
-        return
-    folder = tempfile.mkdtemp(prefix="ipc-", dir="/tmp")  # a socket's path may have some hundred characters only
-    config.KernelManager.transport = "ipc"
-    config.KernelManager.ip = f"{folder}/kernel"
-    try:
-        yield config
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 class Progress:
     """Print what the batch does, epoch by epoch, with the time that it will take at the pace so far."""
 
     def __init__(self, runs):
         self.names = {run.key: str(run) for run in runs}
         self.costs = {run.key: run.epoch_cost for run in runs}
-        self.total = sum(run.epoch_cost * run.parameters["num_epochs"] for run in runs)
+        self.total = sum(run.cost for run in runs)
         self.done = 0.0
+        self.epochs = {}
         self.started = time.monotonic()
         self.lock = threading.Lock()
 
@@ -191,7 +147,9 @@ class Progress:
         if not line.startswith("epoch "):
             return
         with self.lock:
-            self.done += self.costs[key]
+            epoch = int(line.split()[1])  # 1 again, if the run's worker was lost
+            self.done += self.costs[key] * (epoch - self.epochs.get(key, 0))
+            self.epochs[key] = epoch
             share = self.done / self.total
             left = (time.monotonic() - self.started) * (1 - share) / share
             estimate = f" [{minutes(left)} left]" if share > 0.1 else ""  # the first epochs tell too little
@@ -203,53 +161,66 @@ def minutes(seconds):
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def run_all(runs, jobs, table):
-    """Execute the runs, `jobs` at a time, and return the seconds that each took, by key.
+def run_all(runs, workers, table):
+    """Execute the runs and return the seconds that each took, by key.
 
-    The runs of a seed come before those of the next, the longest first. Each record goes into the table at once.
+    The runs of a seed come before those of the next, the longest first. Each record goes into its folder at once, and
+    into the table as soon as that costs little.
+
+    Args:
+        runs: list of `Run`.
+        workers: context manager of `cluster.py`, which yields a `distributed.Client` and the project's folder.
+        table: path of the table of records.
 
     Raises:
         BatchError: some runs failed; the others were finished all the same.
+        ClusterError: the cluster can't be reached.
     """
-    progress = Progress(runs)
-    seconds, failed = {}, []
-    # One thread a run: two runs of one thread are faster than one of two, and the numbers don't depend on the cores.
-    with (
-        LocalCluster(
-            n_workers=min(jobs, len(runs)),
-            threads_per_worker=1,
-            memory_limit=0,
-            dashboard_address=":0",  # any free port: several batches may run at once
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        client.subscribe_topic("epochs", progress.on_epoch)
-        longest_first = sorted(
-            runs, key=lambda run: (run.parameters["seed"], -run.epoch_cost * run.parameters["num_epochs"])
-        )
-        futures = {
-            client.submit(execute, run, key=run.key, priority=-position, retries=0): run
-            for position, run in enumerate(longest_first)
-        }
+    seconds, failed, fresh = {}, [], []
+    with workers as (client, project):
+        topic = f"epochs-{client.id}"
+        client.subscribe_topic(topic, Progress(runs).on_epoch)
+        execute_run = cluster.send_function(client)
+        futures = {}
+        for position, run in enumerate(sorted(runs, key=lambda run: (run.parameters["seed"], -run.cost))):
+            parameters = run.parameters_on(project)
+            future = client.submit(
+                operator.call,
+                *(execute_run, run.notebook, run.key, parameters, project, topic),
+                pure=False,
+                priority=-position,
+                retries=cluster.RETRIES,
+            )
+            futures[future] = run
+        merged, merging = time.monotonic(), 0.0
         for future in as_completed(futures):
-            run = futures[future]
-            if future.status == "finished":
-                seconds[run.key] = future.result()
-                records.merge(table, records.read_records(run.record_path))
-                print(f"{run}: done in {minutes(seconds[run.key])}", flush=True)
-            else:
-                failed.append(f"{run}: {reason(future.exception())}")
+            run = futures.pop(future)  # forgotten, it frees the worker of its result
+            failure = reason(future.exception()) if future.status != "finished" else None
+            if not failure:
+                took, files, failure = future.result()
+                for name, content in files.items():
+                    records.write_at_once(run.record_path.with_name(name), content)
+                if not failure and run.record_path.name not in files:
+                    failure = f"it ended without leaving its record {run.record_path.name}"
+            if failure:
+                failed.append(f"{run}: {failure}")
                 print(f"{run}: FAILED", flush=True)
+            else:
+                seconds[run.key] = took
+                fresh += records.read_records(run.record_path)
+                print(f"{run}: done in {minutes(took)}", flush=True)
+            # A large table takes long to write; what is not in it yet is in the folder of runs.
+            if time.monotonic() - merged > 20 * merging or not futures:
+                merged = time.monotonic()
+                records.merge(table, fresh)
+                fresh, merging = [], time.monotonic() - merged
     if failed:
         raise BatchError(f"{len(failed)} of {len(runs)} runs failed:\n  " + "\n  ".join(failed))
     return seconds
 
 
 def reason(exception):
-    """Put an exception into one line: for a failing cell its own error, not papermill's page about it."""
-    if isinstance(exception, PapermillExecutionError):
-        return f"{exception.ename}: {exception.evalue}"
+    """Put an exception into one line."""
     return " ".join(str(exception).split()) or type(exception).__name__
 
 
@@ -267,7 +238,7 @@ def typeset(figures_folder, overrides):
     """Execute the report's notebook on the records in a folder, and typeset it there as report.pdf."""
     parameters = {"figures_folder": str(figures_folder), "overrides": overrides}
     with tempfile.TemporaryDirectory() as scratch:
-        notebook = execute_notebook("report", Path(scratch) / "report.ipynb", parameters)
+        notebook = cluster.execute_notebook(ROOT, "report", Path(scratch) / "report.ipynb", parameters)
     pdf, _ = TypstPDFExporter().from_notebook_node(notebook)
     records.write_at_once(figures_folder / "report.pdf", pdf)
 
@@ -289,10 +260,34 @@ def summary(results, seeds, seconds):
 
 # Command line
 
+EXAMPLES = """
+examples:
+  python reproduce.py                        everything: figures 2 to 9 with seed 0, and the report
+  python reproduce.py --list                 what that would run, and for how long
+  python reproduce.py --quick                a trial in a minute or two, into trial/
+  python reproduce.py 4 5 --seeds 0 1 2      two figures, three seeds
+  python reproduce.py 4 -p learning_rate 0.05 --output trial
+                                             a figure with another parameter, into a folder of its own
+  python reproduce.py --sweeps grid dropout  two of the sweeps as well
+  python reproduce.py --scheduler tcp://192.168.0.1:8786
+                                             on a Dask cluster instead of on this machine
+
+A run that has left its record is not run again: after an interruption, the same command goes on where it was.
+Each run leaves runs/KEY.json, its record, and runs/KEY.ipynb, the executed notebook. All records together are the
+table figures/runs.jsonl; the drawings and report.pdf beside it are made from that.
+"""
+
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(description="Reproduce the report's figures and typeset the report.")
-    parser.add_argument("figures", nargs="*", type=int, metavar="FIGURE", help="2 to 9; all of them by default")
+    known = claims.figure_numbers()
+    parser = argparse.ArgumentParser(
+        description="Reproduce the report: run its figures' notebooks, draw the figures, typeset the report.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "figures", nargs="*", type=int, metavar="FIGURE", help=f"{known[0]} to {known[-1]}; all of them by default"
+    )
     parser.add_argument(
         "--sweeps",
         nargs="*",
@@ -300,7 +295,11 @@ def parse(arguments):
         help=f"run these as well, or all: {', '.join(sweep_names())}; what figures/runs.jsonl has is not run again",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="0 by default")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time; all cores by default")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="runs at a time on this machine; one a core by default"
+    )
+    where.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler instead")
     parser.add_argument(
         "-p",
         "--parameter",
@@ -316,6 +315,7 @@ def parse(arguments):
         type=Path,
         help="folder for runs/ and figures/: the project's own by default, trial/ if parameters are not the report's",
     )
+    parser.add_argument("--list", action="store_true", help="say what would run and about how long, and run nothing")
     return parser.parse_args(arguments)
 
 
@@ -328,9 +328,10 @@ def literal(text):
 
 
 def reproduce(options):
-    unknown = set(options.figures) - set(range(2, 10))
+    known = claims.figure_numbers()
+    unknown = set(options.figures) - set(known)
     if unknown:
-        raise BatchError(f"there is no figure {unknown.pop()}: choose from 2 to 9")
+        raise BatchError(f"there is no figure {unknown.pop()}: choose from {known[0]} to {known[-1]}")
     if options.jobs < 1:
         raise BatchError(f"--jobs is {options.jobs}: expected 1 or more")
     overrides = {**(QUICK if options.quick else {}), **{name: literal(value) for name, value in options.parameter}}
@@ -344,13 +345,23 @@ def reproduce(options):
         raise BatchError(f"{ROOT} keeps the report's own settings: give another --output")
     figures_folder, runs_folder = output / "figures", output / "runs"
 
-    figures, seeds = sorted(set(options.figures)) or range(2, 10), sorted(set(options.seeds))
+    figures, seeds = sorted(set(options.figures)) or known, sorted(set(options.seeds))
     sweeping = options.sweeps is not None
     sweeps = options.sweeps or sweep_names() if sweeping else []
     unknown = set(sweeps) - set(sweep_names())
     if unknown:
         raise BatchError(f"there is no sweep {unknown.pop()!r}: choose from {', '.join(sweep_names())}")
     runs = plan(figures, sweeps, seeds, overrides, runs_folder)
+    table = figures_folder / records.TABLE
+    left_before = [record for run in runs for record in records.read_records(run.record_path)]
+    known_records = [*left_before, *records.read_records(table)] if sweeping else left_before
+    current = [record for record in known_records if record["training_version"] == records.TRAINING_VERSION]
+    done = {records.record_key(record) for record in current}
+    missing = [run for run in runs if run.key not in done]
+    if options.list:
+        print(listing(runs, missing, options.jobs))
+        return
+
     try:
         for folder in (figures_folder, runs_folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -359,13 +370,14 @@ def reproduce(options):
         raise BatchError(f"can't write to {output} ({error.strerror}): choose another --output") from None
     fashion_mnist.load()  # fetched and checked once, before many notebooks want it
 
-    table = figures_folder / records.TABLE
-    left_before = [record for run in runs for record in records.read_records(run.record_path)]
-    merged = records.merge(table, left_before)
-    done = {records.record_key(record) for record in (merged if sweeping else left_before)}
-    missing = [run for run in runs if run.key not in done]
-    print(f"{len(runs)} runs, {len(runs) - len(missing)} done before, {min(options.jobs, len(missing))} at a time")
-    seconds = run_all(missing, options.jobs, table) if missing else {}
+    records.merge(table, left_before)
+    if options.scheduler:
+        workers, place = cluster.cluster_workers(options.scheduler), f"on the workers of {options.scheduler}"
+    else:
+        jobs = min(options.jobs, len(missing))
+        workers, place = cluster.local_workers(jobs), f"{jobs} at a time"
+    print(f"{len(runs)} runs, {len(runs) - len(missing)} done before, {place}", flush=True)
+    seconds = run_all(missing, workers, table) if missing else {}
 
     results = reporting.load_results(figures_folder, overrides)
     if output == ROOT:
@@ -376,10 +388,24 @@ def reproduce(options):
     print(f"The figures and report.pdf are in {figures_folder}")
 
 
+def listing(runs, missing, jobs):
+    """List the runs, with the time that each missing one would take, roughly, and the time for all of them."""
+    estimates = {run.key: START + EPOCH * run.cost for run in missing}
+    lines = [f"{minutes(estimates[run.key]) if run.key in estimates else 'done':>7}  {run}" for run in runs]
+    together = max(sum(estimates.values()) / jobs, max(estimates.values(), default=0))
+    return "\n".join(
+        [
+            *lines,
+            f"{len(runs)} runs, {len(missing)} of them to do; minutes are those of one core of the machine that is "
+            f"described in figures/benchmark.json, and {jobs} at a time they would take about {minutes(together)}",
+        ]
+    )
+
+
 def main(arguments=None):
     try:
         reproduce(parse(arguments))
-    except (BatchError, claims.ClaimsError, fashion_mnist.DataError, ValueError) as error:
+    except (BatchError, cluster.ClusterError, claims.ClaimsError, fashion_mnist.DataError, ValueError) as error:
         sys.exit(f"reproduce.py: {error}")
     except KeyboardInterrupt:
         sys.exit("reproduce.py: stopped; the same command goes on where it was")

@@ -21,6 +21,8 @@ What a notebook has to do:
           "width": "80%",                                 # otherwise the image's own size
       }})
 
+- Mark an output that only repeats a caption, for exporters that don't read the metadata, by `caption_of` in its own
+  metadata: it is left out.
 - Use Markdown, not HTML: pandoc drops raw HTML on its way to Typst, and outputs that are only HTML are left out.
 
 Code, and what goes to stderr, is not printed. The tags `remove-cell`, `remove-input` and `remove-output` are honoured.
@@ -61,6 +63,7 @@ TEMPLATE = """
 {% endmacro -%}
 {%- block stream %}{% if output.name == "stdout" %}{{ verbatim(output.text) }}{% endif %}{% endblock -%}
 {%- block data_text scoped %}{{ verbatim(output.data["text/plain"]) }}{% endblock -%}
+{%- block data_markdown scoped %}{% if not output.metadata.caption_of %}{{ super() }}{% endif %}{% endblock -%}
 {%- block data_svg scoped %}{{ output | figure(cell, "image/svg+xml") }}{% endblock -%}
 {%- block data_png scoped %}{{ output | figure(cell, "image/png") }}{% endblock -%}
 {%- block data_jpg scoped %}{{ output | figure(cell, "image/jpeg") }}{% endblock -%}
@@ -147,7 +150,7 @@ class TypstPDFExporter(MarkdownExporter):
         images = resources.pop("outputs", {})
         with tempfile.TemporaryDirectory() as folder:
             for name, content in images.items():
-                path = Path(folder, name)
+                path = Path(folder, name.lstrip("/"))  # after an absolute --output; Typst's own root is the folder
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
             title_file = Path(folder, "title_block.json")

@@ -1,0 +1,190 @@
+"""Run notebooks on Dask workers: processes of this machine, or those of a cluster that is there already.
+
+A cluster's workers need the packages and nothing else, no shared disk and no copy of the project: a plugin hands each
+of them, also one that joins later, the project's files and the data set, and a run's record and executed notebook
+travel back as its result. What runs on a worker is defined here and pickled by value, since a worker can't import it.
+
+Two kinds of failure are told apart. A run that fails is the batch's to report and is not tried again. Anything else (a
+kernel that doesn't start, a full disk) is tried twice more, and the runs of a worker that is lost go to the others.
+"""
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import cloudpickle
+import papermill
+from distributed import Client, LocalCluster, WorkerPlugin, get_worker
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+import fashion_mnist
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+ROOT = Path(__file__).parent
+NEEDED = ("*.py", "claims.yaml", "notebooks/*.ipynb", "figures/*.json*")  # by a run, of the project
+RETRIES = 2
+
+
+class ClusterError(Exception):
+    """The cluster can't be reached; the message says what was tried and what helps."""
+
+
+# On a worker
+
+
+class ProjectCopy(WorkerPlugin):
+    """Gives each worker a copy of the project, with the data, in a folder within the worker's own."""
+
+    def __init__(self, name, files):
+        self.name, self.files = name, files
+
+    def setup(self, worker):
+        for path, content in self.files.items():
+            target = Path(worker.local_directory, self.name, path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        self.files = {}  # they are on the disk now
+
+    def teardown(self, worker):
+        shutil.rmtree(Path(worker.local_directory, self.name), ignore_errors=True)
+
+
+class EpochLines:
+    """A file that papermill writes a notebook's printed lines to, and that sends them on to the batch."""
+
+    def __init__(self, topic, key):
+        self.topic, self.key = topic, key
+
+    def write(self, text):
+        for line in text.splitlines():
+            get_worker().log_event(self.topic, (self.key, line))
+
+    def flush(self):
+        pass
+
+
+def execute_run(notebook, key, parameters, project, topic):
+    """Execute the notebook of a run.
+
+    Args:
+        notebook: its name, such as "figure_4".
+        key: of the run, which names its files.
+        parameters: of the run; a relative `runs_folder` starts at the project's root.
+        project: folder of the project; a relative one starts at the worker's own.
+        topic: of Dask's events, to send each printed line to as a pair of the key and the line.
+
+    Returns:
+        The seconds that it took; the files that it left, from name to bytes; the error of a cell that failed, or None.
+    """
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    started = time.monotonic()
+    project = Path(get_worker().local_directory, project)  # stays as it is if it is absolute
+    runs_folder = project / parameters["runs_folder"]
+    runs_folder.mkdir(exist_ok=True)
+    failure = None
+    try:
+        output = runs_folder / f"{key}.ipynb"
+        execute_notebook(project, notebook, output, parameters, stdout_file=EpochLines(topic, key))
+    except PapermillExecutionError as error:
+        failure = f"{error.ename}: {error.evalue}"  # papermill's own message is a page about it
+    except DeadKernelError as error:
+        failure = str(error)
+    files = {path.name: path.read_bytes() for path in runs_folder.glob(f"{key}.*")}
+    return time.monotonic() - started, files, failure
+
+
+def execute_notebook(project, name, output, parameters, **options):
+    """Execute one of the project's notebooks by papermill, in the project's folder, and return it."""
+    with ipc_kernels() as config:
+        return papermill.execute_notebook(
+            project / "notebooks" / f"{name}.ipynb",
+            output,
+            parameters=parameters,
+            resources={"metadata": {"path": str(project)}},  # papermill's own `cwd` would move the whole process
+            progress_bar=False,
+            start_timeout=300,
+            config=config,
+            **options,
+        )
+
+
+@contextmanager
+def ipc_kernels():
+    """Configure kernels to talk through sockets in a folder of their own: many may start at once without a clash."""
+    config = Config()
+    if os.name == "nt":
+        yield config
+        return
+    folder = tempfile.mkdtemp(prefix="ipc-", dir="/tmp")  # a socket's path may have some hundred characters only
+    config.KernelManager.transport = "ipc"
+    config.KernelManager.ip = f"{folder}/kernel"
+    try:
+        yield config
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# In the batch
+
+
+def send_function(client):
+    """Send `execute_run` to the workers by value; return its future, which `operator.call` calls there."""
+    return client.submit(cloudpickle.loads, cloudpickle.dumps(execute_run), pure=False)
+
+
+@contextmanager
+def local_workers(jobs):
+    """Start worker processes on this machine; yield a `distributed.Client` and the project's folder."""
+    # One thread a run: two runs of one thread are faster than one of two, and the numbers don't depend on the cores.
+    with (
+        LocalCluster(
+            n_workers=jobs,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=":0",  # any free port: several batches may run at once
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client, str(ROOT)
+
+
+@contextmanager
+def cluster_workers(scheduler):
+    """Give the project to the workers of a running cluster; yield a `distributed.Client` and the copy's folder.
+
+    Raises:
+        ClusterError: no scheduler answers at the address.
+    """
+    try:
+        client = Client(scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no Dask scheduler answers at {scheduler!r} ({' '.join(str(error).split())}): expected an address such "
+            "as tcp://192.168.0.1:8786, which `dask scheduler` prints when it starts"
+        ) from None
+    with client:
+        name = f"project-{client.id}"  # several batches, of several versions, may share a cluster
+        client.register_plugin(ProjectCopy(name, travelling_files()), name=name)
+        if not client.scheduler_info()["workers"]:
+            print(f"No worker has joined yet: waiting for `dask worker {scheduler} --nthreads 1`", flush=True)
+        yield client, name
+        client.unregister_worker_plugin(name)
+
+
+def travelling_files():
+    """Read what a run needs, project and data, into a dict from relative path to bytes."""
+    paths = {path.relative_to(ROOT): path for pattern in NEEDED for path in ROOT.glob(pattern)}
+    folder = fashion_mnist.find()
+    for name in fashion_mnist.FILES:
+        path = folder / name if (folder / name).is_file() else folder / f"{name}.gz"
+        paths[fashion_mnist.DATA.relative_to(ROOT) / fashion_mnist.LAYOUT / path.name] = path
+    return {str(relative): path.read_bytes() for relative, path in paths.items()}

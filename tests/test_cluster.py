@@ -1,0 +1,190 @@
+"""The batch on a Dask cluster: a scheduler and workers that are processes of their own and talk over TCP."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+from conftest import ROOT, TINY
+from distributed import Client
+
+import fashion_mnist
+from reproduce import main
+
+DASK = [sys.executable, "-m", "dask"]
+HIDE = 'while [ "$1" != -- ]; do mount -t tmpfs none "$1" || exit; shift; done; shift; exec "$@"'
+
+
+def copy_of_the_project(folder):
+    unneeded = shutil.ignore_patterns(".*", "data", "runs", "trial", "__pycache__", "tests")
+    return Path(shutil.copytree(ROOT, folder, ignore=unneeded))
+
+
+def run_batch(*arguments, root=ROOT, **options):
+    command = [sys.executable, root / "reproduce.py", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def record_files(output):
+    return {path.name: path.read_bytes() for path in (output / "runs").glob("*.json")}
+
+
+def wait_until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def start():
+    """A function that starts a process in a folder of its own; in the end each is killed, with its descendants."""
+    processes = []
+
+    def start_process(command, folder):
+        folder.mkdir()
+        environment = {name: value for name, value in os.environ.items() if name != "FASHION_MNIST"}
+        with (folder / "log").open("w") as log:
+            options = {"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True}
+            processes.append(subprocess.Popen(command, cwd=folder, env=environment, **options))
+        return processes[-1]
+
+    yield start_process
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def other_network():
+    """Name a network of its own, joined to this machine's by a cable; None where only root could set that up."""
+    name, net = f"test{os.getpid()}", f"10.{os.getpid() % 200 + 20}.7"
+    steps = [
+        f"ip netns add {name}",
+        f"ip link add {name}a type veth peer name {name}b netns {name}",
+        f"ip addr add {net}.1/24 dev {name}a",
+        f"ip link set {name}a up",
+        f"ip -n {name} addr add {net}.2/24 dev {name}b",
+        f"ip -n {name} link set {name}b up",
+        f"ip -n {name} link set lo up",
+        f"ip netns exec {name} unshare --mount true",
+    ]
+    try:
+        for step in steps:
+            subprocess.run(step.split(), check=True, capture_output=True)
+        yield SimpleNamespace(name=name, address=f"{net}.1")
+    except (OSError, subprocess.CalledProcessError):
+        yield None
+    finally:
+        if shutil.which("ip"):
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, start, other_network):
+    """Run two figures on two workers and kill one of these in the middle; return the batch's folder.
+
+    Where that is permitted the workers have a network of their own, which reaches the batch and nothing else, and see
+    neither the project, nor the data, nor the batch's folder.
+    """
+    folder = tmp_path_factory.mktemp("cluster")
+    project, output, contact = copy_of_the_project(folder / "project"), folder / "output", folder / "scheduler.json"
+    output.mkdir()
+    start([*DASK, "scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", contact], folder / "scheduler")
+    wait_until(contact.exists)
+    port = json.loads(contact.read_text())["address"].rpartition(":")[2]
+    address, prefix = "127.0.0.1", []
+    if other_network:
+        hidden = [project, output, *(path for path in (fashion_mnist.DATA, fashion_mnist.DEBIAN) if path.exists())]
+        prefix = [
+            "ip",
+            "netns",
+            "exec",
+            other_network.name,
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            HIDE,
+            "sh",
+            *hidden,
+            "--",
+        ]
+        address = other_network.address
+    worker = [*prefix, *DASK, "worker", f"tcp://{address}:{port}", "--nthreads", "1", "--no-dashboard"]
+    workers = {
+        name: start([*worker, "--name", name, "--local-directory", folder / name], folder / name)
+        for name in ("first", "second")
+    }
+    with Client(f"tcp://127.0.0.1:{port}") as client:
+        client.wait_for_workers(2, timeout=120)
+        scheduler = ["--scheduler", f"tcp://127.0.0.1:{port}"]
+        with run_batch("3", "4", *TINY, *scheduler, "--output", output, root=project) as batch_process:
+            for line in batch_process.stdout:
+                if "epoch 1 of 3" in line:
+                    break
+            known = client.scheduler_info()["workers"]
+            busy = [known[address]["name"] for address, keys in client.processing().items() if keys]
+            os.killpg(workers[busy[0]].pid, signal.SIGKILL)
+            _, err = batch_process.communicate(timeout=400)
+        assert batch_process.returncode == 0, err
+        (survivor,) = workers.keys() - {busy[0]}
+    return SimpleNamespace(output=output, survivor=folder / survivor)
+
+
+def test_the_records_are_those_of_this_machine_though_a_worker_was_killed(batch, finished):
+    records = record_files(finished.output)
+    assert len(records) == 2
+    assert records.items() <= record_files(batch[0]).items()
+
+
+def test_the_executed_notebooks_travel_back_and_the_worker_keeps_nothing(finished):
+    notebooks = [nbformat.read(path, 4) for path in (finished.output / "runs").glob("*.ipynb")]
+    assert len(notebooks) == 2
+    for notebook in notebooks:
+        assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+    assert not list(finished.survivor.glob("**/my_utils.py"))
+
+
+def test_workers_need_neither_the_project_nor_the_data_nor_a_shared_folder(finished, other_network):
+    if not other_network:
+        pytest.skip("a process can't be given its own network and folders here: that takes root and `ip`")
+    assert (finished.output / "figures" / "report.pdf").exists()
+
+
+def test_a_kernel_that_does_not_start_is_tried_again_and_a_cell_that_fails_is_not(tmp_path):
+    project = copy_of_the_project(tmp_path / "project")
+    broken = project / "notebooks" / "figure_3.ipynb"
+    notebook = nbformat.read(broken, as_version=4)
+    notebook.cells[-1] = nbformat.v4.new_code_cell(
+        f"print('tried', file=open({str(tmp_path / 'tries')!r}, 'a'))\n1 / 0"
+    )
+    nbformat.write(notebook, broken)
+    # A kernel that ends at once when it is started for the first time.
+    start = f"mkdir {tmp_path}/started && exit 1; exec {sys.executable} -m ipykernel_launcher -f $0"
+    kernel = {"argv": ["sh", "-c", start, "{connection_file}"], "display_name": "Python 3", "language": "python"}
+    (tmp_path / "kernels" / "python3").mkdir(parents=True)
+    (tmp_path / "kernels" / "python3" / "kernel.json").write_text(json.dumps(kernel))
+
+    arguments = ["3", *TINY, "--jobs", 1, "--output", tmp_path / "out"]
+    done = run_batch(*arguments, root=project, env={**os.environ, "JUPYTER_PATH": str(tmp_path)})
+    _, err = done.communicate(timeout=400)
+    assert (tmp_path / "started").exists()
+    assert "figure_3 seed 0, num_epochs 3, train_limit 600: ZeroDivisionError: division by zero" in err
+    assert (tmp_path / "tries").read_text() == "tried\n"
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere", "tcp://"])
+def test_a_scheduler_that_does_not_answer_is_one_clear_line(tmp_path, address):
+    with pytest.raises(SystemExit, match=f"^reproduce.py: no Dask scheduler answers at '{address}'") as refused:
+        main(["4", *TINY, "--scheduler", address, "--output", str(tmp_path)])
+    assert "\n" not in refused.value.code
