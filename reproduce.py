@@ -10,17 +10,19 @@ import argparse
 import ast
 import logging
 import os
-import shutil
 import sys
 import tempfile
 import threading
 import time
+import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import nbformat
 import papermill
 from distributed import Client, LocalCluster, as_completed, get_worker
+from filelock import FileLock, Timeout
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
@@ -31,10 +33,12 @@ import my_utils as mu
 import records
 import reporting
 import signals
+import verdicts
 from typst_exporter import TypstPDFExporter
 
 ROOT = records.ROOT
 QUICK = {"num_epochs": 3, "train_limit": 3000}
+DAY = 24 * 60 * 60  # seconds
 
 
 @dataclass(frozen=True)
@@ -133,46 +137,41 @@ class EpochLines:
         pass
 
 
-def execute(run):
+def execute(run, timeout=DAY):
     """Execute one run's notebook, keep the executed notebook beside the record, and return how long it took."""
     logging.getLogger("papermill").setLevel(logging.ERROR)
     started = time.monotonic()
-    output = run.record_path.with_suffix(".ipynb")
-    execute_notebook(run.notebook, output, run.parameters, stdout_file=EpochLines(run.key))
-    if not run.record_path.exists():
+    notebook = execute_notebook(run.notebook, run.parameters, timeout, stdout_file=EpochLines(run.key))
+    # Only the record says that the run is complete: papermill returns from a notebook that exited half-way as well.
+    if not records.read_records(run.record_path):
         raise BatchError(f"{run} ended without leaving its record {run.record_path}")
+    records.write_at_once(run.record_path.with_suffix(".ipynb"), nbformat.writes(notebook))
     return time.monotonic() - started
 
 
-def execute_notebook(name, output, parameters, **options):
-    """Execute one of the project's notebooks by papermill, from the project's root, and return it."""
-    with ipc_kernels() as config:
-        return papermill.execute_notebook(
-            ROOT / "notebooks" / f"{name}.ipynb",
-            output,
-            parameters=parameters,
-            cwd=ROOT,
-            progress_bar=False,
-            start_timeout=300,
-            config=config,
-            **options,
-        )
+def execute_notebook(name, parameters, timeout=DAY, **options):
+    """Execute one of the project's notebooks by papermill, from the project's root, and return it.
 
-
-@contextmanager
-def ipc_kernels():
-    """Configure kernels to talk through sockets in a folder of their own: many may start at once without a clash."""
+    Raises:
+        TimeoutError: it takes longer than so many seconds in all; its kernel is shut down.
+    """
     config = Config()
-    if os.name == "nt":
-        yield config
-        return
-    folder = tempfile.mkdtemp(prefix="ipc-", dir="/tmp")  # a socket's path may have some hundred characters only
-    config.KernelManager.transport = "ipc"
-    config.KernelManager.ip = f"{folder}/kernel"
-    try:
-        yield config
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    if sys.platform == "linux":
+        # Abstract sockets: many kernels may start at once without a clash of ports, and a kill leaves no file behind.
+        config.KernelManager.transport = "ipc"
+        config.KernelManager.ip = f"@{uuid.uuid4()}"
+    deadline = time.monotonic() + timeout
+    return papermill.execute_notebook(
+        ROOT / "notebooks" / f"{name}.ipynb",
+        None,  # papermill would write over and over, and not at once
+        parameters=parameters,
+        cwd=ROOT,
+        progress_bar=False,
+        start_timeout=300,
+        timeout_func=lambda cell: max(1, deadline - time.monotonic()),
+        config=config,
+        **options,
+    )
 
 
 class Progress:
@@ -203,8 +202,8 @@ def minutes(seconds):
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def run_all(runs, jobs, table):
-    """Execute the runs, `jobs` at a time, and return the seconds that each took, by key.
+def run_all(runs, jobs, table, timeout):
+    """Execute the runs, `jobs` at a time, each within `timeout` seconds, and return how many each took, by key.
 
     The runs of a seed come before those of the next, the longest first. Each record goes into the table at once.
 
@@ -229,7 +228,7 @@ def run_all(runs, jobs, table):
             runs, key=lambda run: (run.parameters["seed"], -run.epoch_cost * run.parameters["num_epochs"])
         )
         futures = {
-            client.submit(execute, run, key=run.key, priority=-position, retries=0): run
+            client.submit(execute, run, timeout, key=run.key, priority=-position, retries=0): run
             for position, run in enumerate(longest_first)
         }
         for future in as_completed(futures):
@@ -249,8 +248,29 @@ def run_all(runs, jobs, table):
 def reason(exception):
     """Put an exception into one line: for a failing cell its own error, not papermill's page about it."""
     if isinstance(exception, PapermillExecutionError):
-        return f"{exception.ename}: {exception.evalue}"
+        return " ".join(f"{exception.ename}: {exception.evalue}".split())
+    if isinstance(exception, TimeoutError):
+        return "took longer than --timeout allows"
     return " ".join(str(exception).split()) or type(exception).__name__
+
+
+@contextmanager
+def alone_in(output):
+    """Keep other batches out of a folder, where two would overwrite each other's table; the lock ends with the batch.
+
+    What a killed batch has half written is removed.
+
+    Raises:
+        BatchError: another batch is at work there.
+    """
+    try:
+        with FileLock(output / "runs" / "batch.lock", timeout=0):
+            for path in output.glob(f"*/.*{records.PARTIAL}"):
+                if time.time() - path.stat().st_mtime > 60:  # a younger one may be a run's that was started by hand
+                    path.unlink()
+            yield
+    except Timeout:
+        raise BatchError(f"another batch is at work in {output}: wait for it, or choose another --output") from None
 
 
 # Results
@@ -265,10 +285,11 @@ def draw(results, found, folder):
 
 def typeset(figures_folder, overrides):
     """Execute the report's notebook on the records in a folder, and typeset it there as report.pdf."""
-    parameters = {"figures_folder": str(figures_folder), "overrides": overrides}
-    with tempfile.TemporaryDirectory() as scratch:
-        notebook = execute_notebook("report", Path(scratch) / "report.ipynb", parameters)
-    pdf, _ = TypstPDFExporter().from_notebook_node(notebook)
+    try:
+        notebook = execute_notebook("report", {"figures_folder": str(figures_folder), "overrides": overrides})
+        pdf, _ = TypstPDFExporter().from_notebook_node(notebook)
+    except Exception as error:
+        raise BatchError(f"the report couldn't be made ({reason(error)}): run again, all records are kept") from error
     records.write_at_once(figures_folder / "report.pdf", pdf)
 
 
@@ -285,6 +306,23 @@ def summary(results, seeds, seconds):
                     f"{100 * (accuracy - result['reported']):+6.2f}  {took:>6}"
                 )
     return "\n".join(lines)
+
+
+def check(runs, jobs, timeout, table):
+    """Execute runs again, in a folder that is thrown away, and compare them with a table of records.
+
+    Raises:
+        BatchError: some are different.
+    """
+    known = records.read_records(table)
+    with tempfile.TemporaryDirectory() as folder:
+        again = [replace(run, parameters=run.parameters | {"runs_folder": folder}) for run in runs]
+        run_all(again, jobs, Path(folder) / records.TABLE, timeout)
+        found = [verdicts.agreement(records.read_records(run.record_path)[0], known) for run in again]
+    for run, agreement in zip(runs, found, strict=True):
+        print(f"{run}: {agreement}")
+    if any(agreement.startswith(verdicts.DIFFERENT) for agreement in found):
+        raise BatchError(f"some runs are different from those in {table}")
 
 
 # Command line
@@ -310,6 +348,14 @@ def parse(arguments):
         metavar=("NAME", "VALUE"),
         help="another value for a parameter of the notebooks; may be given several times",
     )
+    parser.add_argument(
+        "--timeout", type=int, default=DAY, metavar="SECONDS", help="a longer run counts as failed; a day by default"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="run again, keep nothing, and say whether the committed runs (or those in --output) agree",
+    )
     parser.add_argument("--quick", action="store_true", help="a trial in a minute: few images, few epochs")
     parser.add_argument(
         "--output",
@@ -333,6 +379,8 @@ def reproduce(options):
         raise BatchError(f"there is no figure {unknown.pop()}: choose from 2 to 9")
     if options.jobs < 1:
         raise BatchError(f"--jobs is {options.jobs}: expected 1 or more")
+    if options.timeout < 1:
+        raise BatchError(f"--timeout is {options.timeout}: expected 1 second or more")
     overrides = {**(QUICK if options.quick else {}), **{name: literal(value) for name, value in options.parameter}}
     for name in ("seed", "runs_folder"):
         if name in overrides:
@@ -340,7 +388,7 @@ def reproduce(options):
                 f"{name} is not a parameter of a batch: use {'--seeds' if name == 'seed' else '--output'}"
             )
     output = (options.output or (ROOT / "trial" if overrides else ROOT)).resolve()
-    if overrides and output == ROOT:
+    if overrides and output == ROOT and not options.check:
         raise BatchError(f"{ROOT} keeps the report's own settings: give another --output")
     figures_folder, runs_folder = output / "figures", output / "runs"
 
@@ -351,6 +399,11 @@ def reproduce(options):
     if unknown:
         raise BatchError(f"there is no sweep {unknown.pop()!r}: choose from {', '.join(sweep_names())}")
     runs = plan(figures, sweeps, seeds, overrides, runs_folder)
+    table = figures_folder / records.TABLE
+    if options.check:
+        fashion_mnist.load()
+        check(runs, options.jobs, options.timeout, table)
+        return
     try:
         for folder in (figures_folder, runs_folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -359,19 +412,19 @@ def reproduce(options):
         raise BatchError(f"can't write to {output} ({error.strerror}): choose another --output") from None
     fashion_mnist.load()  # fetched and checked once, before many notebooks want it
 
-    table = figures_folder / records.TABLE
-    left_before = [record for run in runs for record in records.read_records(run.record_path)]
-    merged = records.merge(table, left_before)
-    done = {records.record_key(record) for record in (merged if sweeping else left_before)}
-    missing = [run for run in runs if run.key not in done]
-    print(f"{len(runs)} runs, {len(runs) - len(missing)} done before, {min(options.jobs, len(missing))} at a time")
-    seconds = run_all(missing, options.jobs, table) if missing else {}
+    with alone_in(output):
+        left_before = [record for run in runs for record in records.read_records(run.record_path)]
+        merged = records.merge(table, left_before)
+        done = {records.record_key(record) for record in (merged if sweeping else left_before)}
+        missing = [run for run in runs if run.key not in done]
+        print(f"{len(runs)} runs, {len(runs) - len(missing)} done before, {min(options.jobs, len(missing))} at a time")
+        seconds = run_all(missing, options.jobs, table, options.timeout) if missing else {}
 
-    results = reporting.load_results(figures_folder, overrides)
-    if output == ROOT:
-        signals.write(figures_folder)
-    draw(results, evidence.load(figures_folder, overrides), figures_folder)
-    typeset(figures_folder, overrides)
+        results = reporting.load_results(figures_folder, overrides)
+        if output == ROOT:
+            signals.write(figures_folder)
+        draw(results, evidence.load(figures_folder, overrides), figures_folder)
+        typeset(figures_folder, overrides)
     print(summary(results, seeds, seconds))
     print(f"The figures and report.pdf are in {figures_folder}")
 
@@ -379,7 +432,7 @@ def reproduce(options):
 def main(arguments=None):
     try:
         reproduce(parse(arguments))
-    except (BatchError, claims.ClaimsError, fashion_mnist.DataError, ValueError) as error:
+    except (BatchError, claims.ClaimsError, fashion_mnist.DataError, ValueError, OSError) as error:
         sys.exit(f"reproduce.py: {error}")
     except KeyboardInterrupt:
         sys.exit("reproduce.py: stopped; the same command goes on where it was")
