@@ -19,6 +19,7 @@ import records
 
 ROOT = Path(__file__).parent
 CLAIMS = ROOT / "claims.yaml"
+MEND = "correct it, or restore the file"
 NUM_VALIDATION = 10000  # training images held out where settings are chosen without the test images
 
 ACCURACY = {"type": "number", "minimum": 0, "maximum": 1}
@@ -120,29 +121,32 @@ def load(path=None):
     """
     path = path or CLAIMS
     try:
-        claims = yaml.load(Path(path).read_bytes(), _Loader)
+        content = Path(path).read_bytes()
+        claims = yaml.load(content, _Loader)
     except OSError as error:
-        raise ClaimsError(f"{path} can't be read: {error.strerror}") from None
+        raise ClaimsError(f"{path} can't be read: {error.strerror}; {MEND}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # PyYAML itself fails on some dates
-        raise ClaimsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise ClaimsError(f"{path} is not valid YAML: {' '.join(str(error).split())}; {MEND}") from None
+    if not content.endswith(b"\n...\n"):
+        raise ClaimsError(f"{path} is cut off: expected ... as its last line; {MEND}")
     errors = list(jsonschema.Draft202012Validator(SCHEMA).iter_errors(claims))
     if errors:
         place = jsonschema.exceptions.best_match(errors).path
         found = "; ".join(error.message for error in errors if error.path == place)
-        raise ClaimsError(f"{path}, at {'.'.join(map(str, place)) or 'the top'}: {found}")
+        raise ClaimsError(f"{path}, at {'.'.join(map(str, place)) or 'the top'}: {found}; {MEND}")
     for name, search in claims["beyond"].items():
         if search["chosen"] not in search["candidates"]:
-            raise ClaimsError(f"{path}, at beyond.{name}.chosen: there is no candidate {search['chosen']!r}")
+            raise ClaimsError(f"{path}, at beyond.{name}.chosen: there is no candidate {search['chosen']!r}; {MEND}")
     for place, name in _named_sweeps(claims):
         if name not in claims["sweeps"]:
-            raise ClaimsError(f"{path}, at {place}: there is no sweep {name!r}")
+            raise ClaimsError(f"{path}, at {place}: there is no sweep {name!r}; {MEND}")
     for place, notebook, changes in _named_settings(claims):
         defaults = notebook_defaults(notebook)
         try:
             records.check_names(changes, defaults)
             records.check_parameters(defaults | {"num_rounds": 1} | changes)
         except records.ParameterError as error:
-            raise ClaimsError(f"{path}, at {place}: {error}") from None
+            raise ClaimsError(f"{path}, at {place}: {error}; {MEND}") from None
     return claims
 
 
@@ -197,13 +201,13 @@ def _parameters_cell(notebook):
         records.check_names(defaults, records.PARAMETERS)
         records.check_parameters(defaults)
     except OSError as error:
-        raise ClaimsError(f"{path} can't be read: {error.strerror}") from None
+        raise ClaimsError(f"{path} can't be read: {error.strerror}; {MEND}") from None
     except records.ParameterError as error:
-        raise ClaimsError(f"{path}, cell parameters: {error}") from None
+        raise ClaimsError(f"{path}, cell parameters: {error}; {MEND}") from None
     except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, RecursionError, nbformat.ValidationError):
         raise ClaimsError(
             f"{path} is damaged: expected a notebook in which one cell has the tag parameters, with lines such as "
-            "seed: int = 0; restore it"
+            f"seed: int = 0; {MEND}"
         ) from None
     return values
 
