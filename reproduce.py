@@ -202,6 +202,20 @@ def minutes(seconds):
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+def start_workers(number):
+    """Start processes that execute runs."""
+    try:
+        return LocalCluster(
+            n_workers=number,
+            threads_per_worker=1,  # two runs of one thread are faster than one of two, and don't depend on the cores
+            memory_limit=0,
+            dashboard_address=":0",  # any free port: several batches may run at once
+            silence_logs=logging.CRITICAL,
+        )
+    except Exception as error:
+        raise BatchError(f"the workers couldn't be started ({reason(error)}): run again") from error
+
+
 def run_all(runs, jobs, table, timeout):
     """Execute the runs, `jobs` at a time, each within `timeout` seconds, and return how many each took, by key.
 
@@ -212,17 +226,7 @@ def run_all(runs, jobs, table, timeout):
     """
     progress = Progress(runs)
     seconds, failed = {}, []
-    # One thread a run: two runs of one thread are faster than one of two, and the numbers don't depend on the cores.
-    with (
-        LocalCluster(
-            n_workers=min(jobs, len(runs)),
-            threads_per_worker=1,
-            memory_limit=0,
-            dashboard_address=":0",  # any free port: several batches may run at once
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with start_workers(min(jobs, len(runs))) as cluster, Client(cluster) as client:
         client.subscribe_topic("epochs", progress.on_epoch)
         longest_first = sorted(
             runs, key=lambda run: (run.parameters["seed"], -run.epoch_cost * run.parameters["num_epochs"])

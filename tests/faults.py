@@ -71,9 +71,9 @@ def warm_up(project):
     os.environ["PYTHONPATH"] = str(SHIM)
     os.environ["DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"] = "fork"
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    import evidence
+    import reproduce
 
-    evidence.drawings = lambda found: {}  # hours of drawing, and written as the other figures are
+    reproduce.evidence.drawings = lambda found: {}  # slow to draw, and written as the other figures are
 
 
 class Batch:
