@@ -6,15 +6,20 @@ the claims change in it.
 
 import ast
 import json
+import math
 from functools import cache
 from itertools import product
 from pathlib import Path
 
 import jsonschema
+import nbformat
 import yaml
+
+import records
 
 ROOT = Path(__file__).parent
 CLAIMS = ROOT / "claims.yaml"
+MEND = "correct it, or restore the file"
 NUM_VALIDATION = 10000  # training images held out where settings are chosen without the test images
 
 ACCURACY = {"type": "number", "minimum": 0, "maximum": 1}
@@ -90,40 +95,70 @@ SCHEMA = _object(
 
 
 class ClaimsError(ValueError):
-    """claims.yaml is not what it should be; the message says where and what was expected."""
+    """claims.yaml or a notebook is not what it should be; the message says where and what was expected."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what a slip of the hand makes of it: a key that stands twice, a number that is none."""
+
+    def construct_mapping(self, node, deep=False):
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a key stands twice", node.start_mark)
+        return mapping
+
+    def construct_yaml_float(self, node):
+        value = super().construct_yaml_float(node)
+        if not math.isfinite(value):
+            raise yaml.constructor.ConstructorError(None, None, "a number is not finite", node.start_mark)
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 def load(path=None):
     """Read the claims, from claims.yaml or another path: `load()["figures"]["figure_4"]["reported"]`.
 
     Raises:
-        ClaimsError: the file is missing, is no YAML, or a key is missing, misspelt or of the wrong kind.
+        ClaimsError: the file is missing, is no YAML, a key is missing, misspelt, twice there or of the wrong kind, or
+            a setting has a parameter that its notebook hasn't got, or a value that makes no sense.
     """
     path = path or CLAIMS
     try:
-        claims = yaml.safe_load(Path(path).read_bytes())
+        content = Path(path).read_bytes()
+        claims = yaml.load(content, _Loader)
     except OSError as error:
-        raise ClaimsError(f"{path} can't be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ClaimsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise ClaimsError(f"{path} can't be read: {error.strerror}; {MEND}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # PyYAML itself fails on some dates
+        raise ClaimsError(f"{path} is not valid YAML: {' '.join(str(error).split())}; {MEND}") from None
+    if not content.endswith(b"\n...\n"):
+        raise ClaimsError(f"{path} is cut off: expected ... as its last line; {MEND}")
     errors = list(jsonschema.Draft202012Validator(SCHEMA).iter_errors(claims))
     if errors:
         best = jsonschema.exceptions.best_match(errors)
         place = best.absolute_path
         found = best.message if best.parent else "; ".join(error.message for error in errors if error.path == place)
-        raise ClaimsError(f"{path}, at {'.'.join(map(str, place)) or 'the top'}: {found}")
+        raise ClaimsError(f"{path}, at {'.'.join(map(str, place)) or 'the top'}: {found}; {MEND}")
     for place, figure in _named_figures(claims):
         if figure not in claims["figures"]:
-            raise ClaimsError(f"{path}, at {place}: there is no {figure} under figures")
+            raise ClaimsError(f"{path}, at {place}: there is no {figure} under figures; {MEND}")
     for name in claims["figures"]:
         if not (ROOT / "notebooks" / f"{name}.ipynb").exists():
-            raise ClaimsError(f"{path}, at figures.{name}: there is no notebook notebooks/{name}.ipynb")
+            raise ClaimsError(f"{path}, at figures.{name}: there is no notebook notebooks/{name}.ipynb; {MEND}")
     for name, search in claims["beyond"].items():
         if search["chosen"] not in search["candidates"]:
-            raise ClaimsError(f"{path}, at beyond.{name}.chosen: there is no candidate {search['chosen']!r}")
+            raise ClaimsError(f"{path}, at beyond.{name}.chosen: there is no candidate {search['chosen']!r}; {MEND}")
     for place, name in _named_sweeps(claims):
         if name not in claims["sweeps"]:
-            raise ClaimsError(f"{path}, at {place}: there is no sweep {name!r}")
+            raise ClaimsError(f"{path}, at {place}: there is no sweep {name!r}; {MEND}")
+    for place, notebook, changes in _named_settings(claims):
+        defaults = notebook_defaults(notebook)
+        try:
+            records.check_names(changes, defaults)
+            records.check_parameters(defaults | {"num_rounds": 1} | changes)
+        except records.ParameterError as error:
+            raise ClaimsError(f"{path}, at {place}: {error}; {MEND}") from None
     return claims
 
 
@@ -154,19 +189,57 @@ def figure_numbers():
     return sorted(int(name.removeprefix("figure_")) for name in load()["figures"])
 
 
+def _named_settings(claims):
+    """Yield for every setting that the claims write down its place, its notebook, and what it changes there."""
+    for name, figure in claims["figures"].items():
+        yield f"figures.{name}.setting", name, figure["setting"]
+    for name, sweep in claims["sweeps"].items():
+        for changes in _combinations(sweep["vary"]):
+            yield f"sweeps.{name}.vary", sweep["notebook"], changes
+        for entry in sweep["reported"]:
+            yield f"sweeps.{name}.reported", sweep["notebook"], _without(entry, "accuracy")
+    for name, levels in claims["factorial"]["factors"].items():
+        for changes in levels:
+            yield f"factorial.factors.{name}", claims["factorial"]["notebook"], changes
+    for search, known in claims["beyond"].items():
+        for name, changes in known["candidates"].items():
+            yield f"beyond.{search}.candidates.{name}", "beyond", changes
+    for name, comparison in claims["comparisons"].items():
+        for side in ("better", "no_better", "than"):
+            for setting in _as_list(comparison.get(side, [])):
+                if "notebook" in setting:
+                    yield f"comparisons.{name}.{side}", setting["notebook"], _without(setting, "notebook")
+
+
 # Settings
 
 
 def notebook_defaults(notebook):
-    """Read the values in a notebook's parameters cell."""
+    """Read the values in a notebook's parameters cell; a ClaimsError says what is wrong with the notebook."""
     return {name: ast.literal_eval(value) for name, value in _parameters_cell(notebook).items()}
 
 
 @cache
 def _parameters_cell(notebook):
-    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
-    (cell,) = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
-    return {line.target.id: line.value for line in ast.parse("".join(cell["source"])).body}
+    path = ROOT / "notebooks" / f"{notebook}.ipynb"
+    try:
+        content = json.loads(path.read_bytes())
+        nbformat.validate(content)
+        (cell,) = (cell for cell in content["cells"] if "parameters" in cell["metadata"].get("tags", []))
+        values = {line.target.id: line.value for line in ast.parse("".join(cell["source"])).body}
+        defaults = {name: ast.literal_eval(value) for name, value in values.items()}
+        records.check_names(defaults, records.PARAMETERS)
+        records.check_parameters(defaults)
+    except OSError as error:
+        raise ClaimsError(f"{path} can't be read: {error.strerror}; {MEND}") from None
+    except records.ParameterError as error:
+        raise ClaimsError(f"{path}, cell parameters: {error}; {MEND}") from None
+    except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, RecursionError, nbformat.ValidationError):
+        raise ClaimsError(
+            f"{path} is damaged: expected a notebook in which one cell has the tag parameters, with lines such as "
+            f"seed: int = 0; {MEND}"
+        ) from None
+    return values
 
 
 def sweep_settings(sweep, claims):
@@ -180,7 +253,7 @@ def reported_settings(sweep, claims):
     defaults = notebook_defaults(claims["sweeps"][sweep]["notebook"])
     found = []
     for entry in claims["sweeps"][sweep]["reported"]:
-        changes = {name: value for name, value in entry.items() if name != "accuracy"}
+        changes = _without(entry, "accuracy")
         found.append((changes, defaults | changes, entry["accuracy"]))
     return found
 
@@ -227,13 +300,16 @@ def _settings(description, claims):
         if "sweep" in item:
             found += sweep_settings(item["sweep"], claims)
         else:
-            changes = {name: value for name, value in item.items() if name != "notebook"}
-            found.append(notebook_defaults(item["notebook"]) | changes)
+            found.append(notebook_defaults(item["notebook"]) | _without(item, "notebook"))
     return found
 
 
 def _combinations(vary):
     return [dict(zip(vary, values, strict=True)) for values in product(*vary.values())]
+
+
+def _without(mapping, key):
+    return {name: value for name, value in mapping.items() if name != key}
 
 
 def _as_list(item):

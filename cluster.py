@@ -9,15 +9,15 @@ kernel that doesn't start, a full disk) is tried twice more, and the runs of a w
 """
 
 import logging
-import os
 import shutil
 import sys
-import tempfile
 import time
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
 import cloudpickle
+import nbformat
 import papermill
 from distributed import Client, LocalCluster, WorkerPlugin, get_worker
 from nbclient.exceptions import DeadKernelError
@@ -31,10 +31,11 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 ROOT = Path(__file__).parent
 NEEDED = ("*.py", "claims.yaml", "notebooks/*.ipynb", "figures/*.json*")  # by a run, of the project
 RETRIES = 2
+DAY = 24 * 60 * 60  # seconds
 
 
 class ClusterError(Exception):
-    """The cluster can't be reached; the message says what was tried and what helps."""
+    """There are no workers; the message says what was tried and what helps."""
 
 
 # On a worker
@@ -71,7 +72,7 @@ class EpochLines:
         pass
 
 
-def execute_run(notebook, key, parameters, project, topic):
+def execute_run(notebook, key, parameters, project, topic, timeout):
     """Execute the notebook of a run.
 
     Args:
@@ -80,56 +81,57 @@ def execute_run(notebook, key, parameters, project, topic):
         parameters: of the run; a relative `runs_folder` starts at the project's root.
         project: folder of the project; a relative one starts at the worker's own.
         topic: of Dask's events, to send each printed line to as a pair of the key and the line.
+        timeout: seconds after which the run has failed.
 
     Returns:
-        The seconds that it took; the files that it left, from name to bytes; the error of a cell that failed, or None.
+        The seconds that it took; the files that it left, from name to bytes; what failed in it, or None.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
     started = time.monotonic()
     project = Path(get_worker().local_directory, project)  # stays as it is if it is absolute
     runs_folder = project / parameters["runs_folder"]
     runs_folder.mkdir(exist_ok=True)
-    failure = None
+    record = runs_folder / f"{key}.json"
     try:
-        output = runs_folder / f"{key}.ipynb"
-        execute_notebook(project, notebook, output, parameters, stdout_file=EpochLines(topic, key))
+        executed = execute_notebook(project, notebook, parameters, timeout, stdout_file=EpochLines(topic, key))
     except PapermillExecutionError as error:
-        failure = f"{error.ename}: {error.evalue}"  # papermill's own message is a page about it
+        failure = " ".join(f"{error.ename}: {error.evalue}".split())  # papermill's own message is a page about it
+    except TimeoutError:
+        failure = "it took longer than --timeout allows"
     except DeadKernelError as error:
         failure = str(error)
-    files = {path.name: path.read_bytes() for path in runs_folder.glob(f"{key}.*")}
-    return time.monotonic() - started, files, failure
+    else:
+        # Only the record says that the run is complete: papermill returns from a notebook that exits half-way as well.
+        if record.exists():
+            files = {record.name: record.read_bytes(), f"{key}.ipynb": nbformat.writes(executed).encode()}
+            return time.monotonic() - started, files, None
+        failure = f"it ended without leaving its record {record.name}"
+    return time.monotonic() - started, {}, failure
 
 
-def execute_notebook(project, name, output, parameters, **options):
-    """Execute one of the project's notebooks by papermill, in the project's folder, and return it."""
-    with ipc_kernels() as config:
-        return papermill.execute_notebook(
-            project / "notebooks" / f"{name}.ipynb",
-            output,
-            parameters=parameters,
-            resources={"metadata": {"path": str(project)}},  # papermill's own `cwd` would move the whole process
-            progress_bar=False,
-            start_timeout=300,
-            config=config,
-            **options,
-        )
+def execute_notebook(project, name, parameters, timeout=DAY, **options):
+    """Execute one of the project's notebooks by papermill, in the project's folder, and return it.
 
-
-@contextmanager
-def ipc_kernels():
-    """Configure kernels to talk through sockets in a folder of their own: many may start at once without a clash."""
+    Raises:
+        TimeoutError: it takes longer than so many seconds in all; its kernel is shut down.
+    """
     config = Config()
-    if os.name == "nt":
-        yield config
-        return
-    folder = tempfile.mkdtemp(prefix="ipc-", dir="/tmp")  # a socket's path may have some hundred characters only
-    config.KernelManager.transport = "ipc"
-    config.KernelManager.ip = f"{folder}/kernel"
-    try:
-        yield config
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    if sys.platform == "linux":
+        # Abstract sockets: many kernels may start at once without a clash of ports, and a kill leaves no file behind.
+        config.KernelManager.transport = "ipc"
+        config.KernelManager.ip = f"@{uuid.uuid4()}"
+    deadline = time.monotonic() + timeout
+    return papermill.execute_notebook(
+        project / "notebooks" / f"{name}.ipynb",
+        None,  # papermill would write over and over, and not at once
+        parameters=parameters,
+        resources={"metadata": {"path": str(project)}},  # papermill's own `cwd` would move the whole process
+        progress_bar=False,
+        start_timeout=300,
+        timeout_func=lambda cell: max(1, deadline - time.monotonic()),
+        config=config,
+        **options,
+    )
 
 
 # In the batch
@@ -142,18 +144,22 @@ def send_function(client):
 
 @contextmanager
 def local_workers(jobs):
-    """Start worker processes on this machine; yield a `distributed.Client` and the project's folder."""
-    # One thread a run: two runs of one thread are faster than one of two, and the numbers don't depend on the cores.
-    with (
-        LocalCluster(
+    """Start worker processes on this machine; yield a `distributed.Client` and the project's folder.
+
+    Raises:
+        ClusterError: they can't be started.
+    """
+    try:
+        workers = LocalCluster(
             n_workers=jobs,
-            threads_per_worker=1,
+            threads_per_worker=1,  # two runs of one thread are faster than one of two, and don't depend on the cores
             memory_limit=0,
             dashboard_address=":0",  # any free port: several batches may run at once
             silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+        )
+    except Exception as error:  # whatever it is that Dask fails on
+        raise ClusterError(f"the workers couldn't be started ({' '.join(str(error).split())}): run again") from error
+    with workers, Client(workers) as client:
         yield client, str(ROOT)
 
 

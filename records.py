@@ -1,9 +1,11 @@
 """The record of a run: check its parameters, write it, read it, gather many.
 
 A run is one execution of a figure's notebook with one set of parameters and one seed. Its record is a small JSON file,
-written last and at once, so that a run is done if and only if its record is there.
+written last and at once, so that a run is done if and only if its record is there. A record ends with a checksum, so
+that a single changed digit is noticed.
 """
 
+import ast
 import base64
 import difflib
 import hashlib
@@ -83,7 +85,10 @@ PARAMETERS = {  # name: what is expected, and the test for it
         "auto, cpu, cuda or cuda:1",
         lambda value: type(value) is str and re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is not None,
     ),
-    "runs_folder": ("the path of a folder", lambda value: type(value) is str and value != ""),
+    "runs_folder": (
+        "the path of a folder, without ..",
+        lambda value: type(value) is str and value != "" and ".." not in Path(value).parts,
+    ),
 }
 NOT_IN_KEY = ("num_rounds", "device", "runs_folder")  # change no number; of the device only the kind counts
 IN_EVERY_RECORD = [name for name in PARAMETERS if name not in (*NOT_IN_KEY, "schedule")]  # a schedule has one notebook
@@ -96,7 +101,8 @@ def check_parameters(namespace):
         A dict of those names of `PARAMETERS` that are there.
 
     Raises:
-        ParameterError: a value has the wrong type or makes no sense.
+        ParameterError: a value has the wrong type or makes no sense, or papermill was asked for one that the notebook
+            hasn't got.
     """
     parameters = {name: namespace[name] for name in PARAMETERS if name in namespace}
     for name, value in parameters.items():
@@ -107,7 +113,27 @@ def check_parameters(namespace):
         raise ParameterError(
             f"num_epochs is {parameters['num_epochs']}: expected a multiple of num_rounds, {parameters['num_rounds']}"
         )
+    _check_injected(namespace)
     return parameters
+
+
+def _check_injected(namespace):
+    """Compare what papermill was asked for, which it writes into a cell of its own, with what the notebook has.
+
+    papermill lets an unknown name pass, and without a cell tagged `parameters` it puts its own first, where the
+    notebook's values come after it and win.
+    """
+    cells = namespace.get("In", [])
+    declared = [name for cell in cells for name in re.findall(r"^(\w+): \w+ = ", cell, re.MULTILINE)]
+    injected = [cell for cell in cells if cell.startswith("# Parameters\n")]
+    for assignment in ast.parse("".join(injected)).body:
+        name, value = assignment.targets[0].id, ast.literal_eval(assignment.value)
+        check_names([name], declared)
+        if namespace[name] != value:
+            raise ParameterError(
+                f"{name} is {namespace[name]!r} though papermill was given {value!r}: expected the notebook to have "
+                "one cell with the tag parameters, and to leave its values as they are"
+            )
 
 
 def check_names(names, known):
@@ -122,6 +148,7 @@ def check_names(names, known):
 # Keys and files
 
 TABLE = "runs.jsonl"  # in a folder of figures: every record, one a line
+PARTIAL = ".partial"  # ends the names of files that are being written
 
 CURVES = {  # column of the table: what `my_utils.train` calls it
     "train_losses": "train_loss",
@@ -189,7 +216,7 @@ def write_record(notebook, parameters, net, history, correct):
     folder = ROOT / parameters["runs_folder"]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{run_key(parameters)}.json"
-    write_at_once(path, json.dumps(record, allow_nan=False) + "\n")
+    write_at_once(path, _to_line(record))
     return path
 
 
@@ -216,7 +243,7 @@ def processor():
 
 def write_at_once(path, content):
     """Write a file, text or bytes, so that others find the old one or the new one, never a part."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False) as file:
         try:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
@@ -228,30 +255,41 @@ def write_at_once(path, content):
             raise
 
 
+def _to_line(record):
+    content = json.dumps(record, allow_nan=False)
+    return json.dumps({**record, "checksum": hashlib.sha256(content.encode()).hexdigest()[:16]}) + "\n"
+
+
 def read_records(path):
-    """Read a file of records, one a line; an absent file has none.
+    """Read a file of records, one a line, without their checksums; an absent file has none.
 
     Raises:
-        ValueError: a line is not a record.
+        ValueError: the file can't be read, or a line is not what writing its record gives, byte for byte, or is there
+            twice, or is the record of another run than the file's name says.
     """
-    if not path.exists():
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
         return []
-    records = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    except OSError as error:
+        raise ValueError(f"{path} can't be read ({error.strerror}): expected a file of records; delete it") from None
+    records = {}
+    for number, line in enumerate(lines or [b""], 1):
         try:
             record = json.loads(line)
             check_parameters({name: record[name] for name in IN_EVERY_RECORD} | record)
-            record_key(record)
-            (
-                record["notebook"],
-                float(record["test_accuracy"]),
-                record["test_accuracies"][-1],
-                record["training_version"],
+            del record["checksum"]
+            key = record_key(record)
+            sound = _to_line(record).encode() == line and (path.suffix == ".jsonl" or path.stem == key)
+        except (ValueError, KeyError, IndexError, TypeError, ArithmeticError, RecursionError):
+            sound = False
+        if not sound or key in records:
+            raise ValueError(
+                f"{path}, line {number}, is damaged: expected the record of a run with its checksum, once; "
+                "restore the file, or delete the line and run again"
             )
-        except (ValueError, KeyError, IndexError, TypeError):
-            raise ValueError(f"{path}, line {number}, is no record of a run: delete the file and run again") from None
-        records.append(record)
-    return records
+        records[key] = record
+    return list(records.values())
 
 
 def merge(path, new):
@@ -265,7 +303,8 @@ def merge(path, new):
         merged.values(),
         key=lambda record: (record["notebook"], *_sortable(record), record["seed"], record_key(record)),
     )
-    write_at_once(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+    if records:
+        write_at_once(path, "".join(map(_to_line, records)))
     return records
 
 

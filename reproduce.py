@@ -14,10 +14,12 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distributed import as_completed
+from filelock import FileLock, Timeout
 
 import claims
 import cluster
@@ -27,6 +29,7 @@ import my_utils as mu
 import records
 import reporting
 import signals
+import verdicts
 from typst_exporter import TypstPDFExporter
 
 ROOT = records.ROOT
@@ -161,8 +164,8 @@ def minutes(seconds):
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def run_all(runs, workers, table):
-    """Execute the runs and return the seconds that each took, by key.
+def run_all(runs, workers, table, timeout):
+    """Execute the runs, each within `timeout` seconds, and return the seconds that each took, by key.
 
     The runs of a seed come before those of the next, the longest first. Each record goes into its folder at once, and
     into the table as soon as that costs little.
@@ -186,7 +189,7 @@ def run_all(runs, workers, table):
             parameters = run.parameters_on(project)
             future = client.submit(
                 operator.call,
-                *(execute_run, run.notebook, run.key, parameters, project, topic),
+                *(execute_run, run.notebook, run.key, parameters, project, topic, timeout),
                 pure=False,
                 priority=-position,
                 retries=cluster.RETRIES,
@@ -200,8 +203,6 @@ def run_all(runs, workers, table):
                 took, files, failure = future.result()
                 for name, content in files.items():
                     records.write_at_once(run.record_path.with_name(name), content)
-                if not failure and run.record_path.name not in files:
-                    failure = f"it ended without leaving its record {run.record_path.name}"
             if failure:
                 failed.append(f"{run}: {failure}")
                 print(f"{run}: FAILED", flush=True)
@@ -224,6 +225,25 @@ def reason(exception):
     return " ".join(str(exception).split()) or type(exception).__name__
 
 
+@contextmanager
+def alone_in(output):
+    """Keep other batches out of a folder, where two would overwrite each other's table; the lock ends with the batch.
+
+    What a killed batch has half written is removed.
+
+    Raises:
+        BatchError: another batch is at work there.
+    """
+    try:
+        with FileLock(output / "runs" / "batch.lock", timeout=0):
+            for path in output.glob(f"*/.*{records.PARTIAL}"):
+                if time.time() - path.stat().st_mtime > 60:  # a younger one may be a run's that was started by hand
+                    path.unlink()
+            yield
+    except Timeout:
+        raise BatchError(f"another batch is at work in {output}: wait for it, or choose another --output") from None
+
+
 # Results
 
 
@@ -236,10 +256,13 @@ def draw(results, found, folder):
 
 def typeset(figures_folder, overrides):
     """Execute the report's notebook on the records in a folder, and typeset it there as report.pdf."""
-    parameters = {"figures_folder": str(figures_folder), "overrides": overrides}
-    with tempfile.TemporaryDirectory() as scratch:
-        notebook = cluster.execute_notebook(ROOT, "report", Path(scratch) / "report.ipynb", parameters)
-    pdf, _ = TypstPDFExporter().from_notebook_node(notebook)
+    try:
+        notebook = cluster.execute_notebook(
+            ROOT, "report", {"figures_folder": str(figures_folder), "overrides": overrides}
+        )
+        pdf, _ = TypstPDFExporter().from_notebook_node(notebook)
+    except Exception as error:
+        raise BatchError(f"the report couldn't be made ({reason(error)}): run again, all records are kept") from error
     records.write_at_once(figures_folder / "report.pdf", pdf)
 
 
@@ -256,6 +279,37 @@ def summary(results, seeds, seconds):
                     f"{100 * (accuracy - result['reported']):+6.2f}  {took:>6}"
                 )
     return "\n".join(lines)
+
+
+def workers_of(options, runs):
+    """Choose the workers that execute the runs: those of a cluster, or processes of this machine."""
+    if options.scheduler:
+        return cluster.cluster_workers(options.scheduler)
+    return cluster.local_workers(min(options.jobs, len(runs)))
+
+
+def place_of(options, runs):
+    """Say where the runs are executed."""
+    if options.scheduler:
+        return f"on the workers of {options.scheduler}"
+    return f"{min(options.jobs, len(runs))} at a time"
+
+
+def check(runs, options, table):
+    """Execute runs again, in a folder that is thrown away, and compare them with a table of records.
+
+    Raises:
+        BatchError: some are different.
+    """
+    known = records.read_records(table)
+    with tempfile.TemporaryDirectory() as folder:
+        again = [replace(run, parameters=run.parameters | {"runs_folder": folder}) for run in runs]
+        run_all(again, workers_of(options, again), Path(folder) / records.TABLE, options.timeout)
+        found = [verdicts.agreement(records.read_records(run.record_path)[0], known) for run in again]
+    for run, agreement in zip(runs, found, strict=True):
+        print(f"{run}: {agreement}")
+    if any(agreement.startswith(verdicts.DIFFERENT) for agreement in found):
+        raise BatchError(f"some runs are different from those in {table}")
 
 
 # Command line
@@ -309,6 +363,18 @@ def parse(arguments):
         metavar=("NAME", "VALUE"),
         help="another value for a parameter of the notebooks; may be given several times",
     )
+    parser.add_argument(
+        "--timeout",
+        type=int,
+        default=cluster.DAY,
+        metavar="SECONDS",
+        help="a longer run counts as failed; a day by default",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="run again, keep nothing, and say whether the committed runs (or those in --output) agree",
+    )
     parser.add_argument("--quick", action="store_true", help="a trial in a minute: few images, few epochs")
     parser.add_argument(
         "--output",
@@ -334,6 +400,8 @@ def reproduce(options):
         raise BatchError(f"there is no figure {unknown.pop()}: choose from {known[0]} to {known[-1]}")
     if options.jobs < 1:
         raise BatchError(f"--jobs is {options.jobs}: expected 1 or more")
+    if options.timeout < 1:
+        raise BatchError(f"--timeout is {options.timeout}: expected 1 second or more")
     overrides = {**(QUICK if options.quick else {}), **{name: literal(value) for name, value in options.parameter}}
     for name in ("seed", "runs_folder"):
         if name in overrides:
@@ -341,7 +409,7 @@ def reproduce(options):
                 f"{name} is not a parameter of a batch: use {'--seeds' if name == 'seed' else '--output'}"
             )
     output = (options.output or (ROOT / "trial" if overrides else ROOT)).resolve()
-    if overrides and output == ROOT:
+    if overrides and output == ROOT and not options.check:
         raise BatchError(f"{ROOT} keeps the report's own settings: give another --output")
     figures_folder, runs_folder = output / "figures", output / "runs"
 
@@ -353,6 +421,10 @@ def reproduce(options):
         raise BatchError(f"there is no sweep {unknown.pop()!r}: choose from {', '.join(sweep_names())}")
     runs = plan(figures, sweeps, seeds, overrides, runs_folder)
     table = figures_folder / records.TABLE
+    if options.check:
+        fashion_mnist.load()
+        check(runs, options, table)
+        return
     left_before = [record for run in runs for record in records.read_records(run.record_path)]
     known_records = [*left_before, *records.read_records(table)] if sweeping else left_before
     current = [record for record in known_records if record["training_version"] == records.TRAINING_VERSION]
@@ -370,20 +442,16 @@ def reproduce(options):
         raise BatchError(f"can't write to {output} ({error.strerror}): choose another --output") from None
     fashion_mnist.load()  # fetched and checked once, before many notebooks want it
 
-    records.merge(table, left_before)
-    if options.scheduler:
-        workers, place = cluster.cluster_workers(options.scheduler), f"on the workers of {options.scheduler}"
-    else:
-        jobs = min(options.jobs, len(missing))
-        workers, place = cluster.local_workers(jobs), f"{jobs} at a time"
-    print(f"{len(runs)} runs, {len(runs) - len(missing)} done before, {place}", flush=True)
-    seconds = run_all(missing, workers, table) if missing else {}
+    with alone_in(output):
+        records.merge(table, left_before)
+        print(f"{len(runs)} runs, {len(runs) - len(missing)} done before, {place_of(options, missing)}", flush=True)
+        seconds = run_all(missing, workers_of(options, missing), table, options.timeout) if missing else {}
 
-    results = reporting.load_results(figures_folder, overrides)
-    if output == ROOT:
-        signals.write(figures_folder)
-    draw(results, evidence.load(figures_folder, overrides), figures_folder)
-    typeset(figures_folder, overrides)
+        results = reporting.load_results(figures_folder, overrides)
+        if output == ROOT:
+            signals.write(figures_folder)
+        draw(results, evidence.load(figures_folder, overrides), figures_folder)
+        typeset(figures_folder, overrides)
     print(summary(results, seeds, seconds))
     print(f"The figures and report.pdf are in {figures_folder}")
 
@@ -405,7 +473,14 @@ def listing(runs, missing, jobs):
 def main(arguments=None):
     try:
         reproduce(parse(arguments))
-    except (BatchError, cluster.ClusterError, claims.ClaimsError, fashion_mnist.DataError, ValueError) as error:
+    except (
+        BatchError,
+        cluster.ClusterError,
+        claims.ClaimsError,
+        fashion_mnist.DataError,
+        ValueError,
+        OSError,
+    ) as error:
         sys.exit(f"reproduce.py: {error}")
     except KeyboardInterrupt:
         sys.exit("reproduce.py: stopped; the same command goes on where it was")

@@ -22,6 +22,7 @@ import claims
 import records
 
 HOLDS, UNDECIDED, CONTRADICTED, UNTESTED = "holds", "not distinguishable", "contradicted", "too few runs"
+IDENTICAL, EQUIVALENT, DIFFERENT = "identical", "equivalent", "different"
 CONFIDENCE = 0.95  # of every interval; 1 - CONFIDENCE is the significance level of every test
 POWER = 0.8
 LEAST_SEEDS = 3
@@ -129,6 +130,28 @@ def _written(value):
 def sample_of(table, setting):
     """Gather the test accuracies of a setting's runs."""
     return Sample(tuple(record["test_accuracy"] for record in records.select(table, setting)))
+
+
+def agreement(record, table):
+    """Say how one more run agrees with a table's: identical to the last bit, equivalent, or different.
+
+    Args:
+        record: of the run.
+        table: records, among them some of the same setting.
+
+    Returns:
+        A phrase that begins with `IDENTICAL`, `EQUIVALENT`, `DIFFERENT` or, for fewer than three seeds, `UNTESTED`.
+    """
+    measured = [name for name in (*records.CURVES, "correct") if name in record]
+    for known in records.select(table, record):
+        if all(known.get(name) == record[name] for name in (*measured, "seed")):
+            return IDENTICAL
+    sample, accuracy = sample_of(table, record), record["test_accuracy"]
+    if sample.num_seeds < LEAST_SEEDS:
+        return f"{UNTESTED} to compare with, and not identical"
+    low, high = sample.range_of_runs
+    found = EQUIVALENT if low - ROUNDING <= accuracy <= high + ROUNDING else DIFFERENT
+    return f"{found}: {accuracy:.4f}, one more of the {sample.num_seeds} runs would fall into {low:.4f} to {high:.4f}"
 
 
 # Comparisons

@@ -78,7 +78,7 @@ def put(value):
 
 
 def write_yaml(path, content):
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump(content, explicit_end=True))
     return path
 
 

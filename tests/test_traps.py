@@ -1,0 +1,158 @@
+"""What papermill lets pass, seen from a batch and from a notebook; every kernel is real."""
+
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import numpy as np
+import papermill
+import pytest
+from conftest import ROOT, TINY, reproduce
+from nbformat.v4 import new_code_cell, new_notebook
+
+import claims
+from reproduce import alone_in, main
+
+TRAPS = {  # figure: cells in front of the notebook's own, and what has to be said
+    2: (["import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], "Kernel died"),
+    3: (["import sys; sys.exit(0)"], "ended without leaving its record"),
+    4: (["import os; os._exit(0)"], "Kernel died"),
+    5: (["import time; time.sleep(1000)"], "took longer than --timeout allows"),
+    6: (["import time; time.sleep(2)"] * 10, "took longer than --timeout allows"),
+    7: (["raise ValueError('two\\nlines')"], "ValueError: two lines"),
+}
+
+
+def copy_of_the_project(folder):
+    ignored = shutil.ignore_patterns(".*", "data", "runs", "trial", "__pycache__", "tests", "benchmarks")
+    return shutil.copytree(ROOT, folder, ignore=ignored)
+
+
+def refusal(*arguments):
+    """Return the one line with which reproduce.py refuses its arguments."""
+    with pytest.raises(SystemExit) as refused:
+        main(list(map(str, arguments)))
+    assert "\n" not in refused.value.code
+    return refused.value.code
+
+
+# Kernels that end before their notebook does
+
+
+def test_a_run_counts_only_with_its_record_however_its_kernel_ends(tmp_path):
+    project = copy_of_the_project(tmp_path / "project")
+    for figure, (sources, _) in TRAPS.items():
+        path = project / "notebooks" / f"figure_{figure}.ipynb"
+        notebook = nbformat.read(path, 4)
+        notebook.cells[:0] = [new_code_cell(source) for source in sources]
+        nbformat.write(notebook, path)
+    done = reproduce(*TRAPS, *TINY, "--timeout", 5, "--jobs", 3, "--output", tmp_path / "output", root=project)
+    assert done.returncode == 1
+    _, said = done.stderr.split("reproduce.py: ")  # what comes before are the kernels' last words
+    assert said.startswith("6 of 6 runs failed:\n")
+    assert len(said.splitlines()) == 7
+    for figure, (_, complaint) in TRAPS.items():
+        (line,) = [line for line in said.splitlines() if line.startswith(f"  figure_{figure} ")]
+        assert complaint in line
+    assert {path.name for path in (tmp_path / "output" / "runs").iterdir()} == {"batch.lock"}
+
+
+# Parameters that don't arrive
+
+
+def small_notebook(path, tags=(["parameters"],)):
+    """Write a notebook with parameters cells of the given tags and the project's check of what has arrived."""
+    source = 'learning_rate: float = 0.1  # of SGD\nbatch_size: int = 256\nruns_folder: str = "runs"'
+    cells = [new_code_cell(source, metadata={"tags": of_cell}) for of_cell in tags]
+    check = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nimport records\nrecords.check_parameters(globals())"
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(new_notebook(cells=[*cells, new_code_cell(check)], metadata=kernel), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tags", "parameters", "complaint"),
+    [
+        ([["parameters"]], {"learning_rat": 0.2}, "unknown parameter learning_rat: did you mean learning_rate?"),
+        ([["parameters"]], {"schedule": "one_cycle"}, "unknown parameter schedule: choose from learning_rate"),
+        ([["parameters"]], {"batch_size": (1, 2)}, "batch_size is '(1, 2)': expected a whole number"),
+        ([["parameters"]], {"learning_rate": "0.2"}, "learning_rate is '0.2': expected a number above 0"),
+        ([[]], {"learning_rate": 0.2}, "unknown parameter learning_rate|learning_rate is 0.1 though"),
+        ([["parameters"]] * 2, {"learning_rate": 0.2}, "learning_rate is 0.1 though papermill was given 0.2"),
+    ],
+    ids=["mistyped", "of-another-notebook", "tuple", "text", "no-tag", "two-tags"],
+)
+def test_a_parameter_that_does_not_arrive_as_it_was_given_is_an_error(tmp_path, tags, parameters, complaint):
+    path = small_notebook(tmp_path / "notebook.ipynb", tags)
+    with pytest.raises(papermill.PapermillExecutionError) as failed:
+        papermill.execute_notebook(path, None, parameters, progress_bar=False)
+    assert failed.value.ename == "ParameterError"
+    assert any(part in failed.value.evalue for part in complaint.split("|"))
+
+
+def test_a_numpy_value_is_an_error_before_a_kernel_starts(tmp_path):
+    path = small_notebook(tmp_path / "notebook.ipynb")
+    with pytest.raises(TypeError):
+        papermill.execute_notebook(path, None, {"batch_size": np.int64(128)}, progress_bar=False, kernel_name="none")
+
+
+@pytest.mark.parametrize("name", ["seed = 1; import os; os.mkdir('{}') #", "__import__('os').mkdir('{}')"])
+def test_code_in_the_name_of_a_parameter_is_not_run(tmp_path, name):
+    name = name.format(tmp_path / "canary")
+    assert "unknown parameter" in refusal("4", "-p", name, "1", "--output", tmp_path / "output")
+    assert not (tmp_path / "canary").exists()
+
+
+def test_code_in_the_value_of_a_parameter_is_not_run(tmp_path):
+    code = f"__import__('os').mkdir('{tmp_path / 'canary'}')"
+    assert "batch_size is" in refusal("4", "-p", "batch_size", code, "--output", tmp_path / "output")
+    assert not (tmp_path / "canary").exists()
+
+
+# Notebooks that are none
+
+
+def tagless(notebook):
+    for cell in notebook.cells:
+        cell.metadata.pop("tags", None)
+    return nbformat.writes(notebook)
+
+
+def doubled(notebook):
+    (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    return nbformat.writes({**notebook, "cells": [*notebook.cells, {**cell, "id": "another"}]})
+
+
+@pytest.mark.parametrize("damage", [tagless, doubled, lambda notebook: "print('hello')", lambda notebook: "{}"])
+def test_a_notebook_without_exactly_one_parameters_cell_is_refused_before_a_run(tmp_path, monkeypatch, damage):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    path = tmp_path / "notebooks" / "figure_4.ipynb"
+    path.write_text(damage(nbformat.read(path, 4)))
+    monkeypatch.setattr(claims, "ROOT", tmp_path)
+    claims._parameters_cell.cache_clear()
+    try:
+        assert f"{path} is damaged: expected a notebook in which one cell has the tag parameters" in refusal(
+            "4", *TINY, "--output", tmp_path / "output"
+        )
+    finally:
+        claims._parameters_cell.cache_clear()
+    assert not (tmp_path / "output").exists()
+
+
+# Folders
+
+
+def test_two_batches_do_not_work_in_one_folder(tmp_path):
+    (tmp_path / "runs").mkdir()
+    with alone_in(tmp_path):
+        assert f"another batch is at work in {tmp_path}" in refusal("4", *TINY, "--output", tmp_path)
+    with alone_in(tmp_path):
+        pass
+
+
+def test_a_runs_folder_cannot_climb_out_of_the_project(tmp_path):
+    path = small_notebook(tmp_path / "notebook.ipynb")
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", path, "/dev/null", "-p", "runs_folder", "../x"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert "runs_folder is '../x': expected the path of a folder, without .." in done.stderr
