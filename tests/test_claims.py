@@ -351,7 +351,6 @@ WRONG = [
     ("figures.figure_4.reported", 1.0001),
     ("figures.figure_4.reported", 85.08),
     ("figures.figure_4.reported", -0.1),
-    ("figures.figure_4.reported", float("inf")),
     ("sweeps", []),
     ("sweeps.grid", "grid"),
     ("sweeps.grid.notebook", 5),

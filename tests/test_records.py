@@ -76,7 +76,7 @@ def record(seed=0, accuracy=0.5, **changes):
 
 
 def line_of(record):
-    return json.dumps(record) + "\n"
+    return records._to_line(record)
 
 
 def without(mapping, name):
