@@ -1,0 +1,136 @@
+"""Every notebook by papermill's own command line, and the ways of stock nbconvert from there to pages and PDF."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import nbformat
+import papermill
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import ROOT
+from playwright.sync_api import Error, sync_playwright
+from pypdf import PdfReader
+
+SMALL = {"num_epochs": 1, "num_rounds": 1, "train_limit": 100}
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+SHOWN = ("report", "figure_9")
+# Faults of nbconvert's theme, not ours: pale prompts and a pale keyword, links in a text that are not underlined.
+OF_THE_THEME = {"exclude": [[".jp-InputPrompt"], [".jp-OutputPrompt"], [".highlight"], ["p > a"]]}
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """Execute every notebook with small parameters, two at a time; return the folder and the finished processes."""
+    folder = tmp_path_factory.mktemp("executed")
+
+    def execute(name):
+        notebook = ROOT / "notebooks" / f"{name}.ipynb"
+        small = {**SMALL, "runs_folder": folder / "runs"}
+        known = papermill.inspect_notebook(notebook)
+        given = [word for key, value in small.items() if key in known for word in ("-p", key, str(value))]
+        command = [sys.executable, "-m", "papermill", notebook, folder / f"{name}.ipynb", *given]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+    with ThreadPoolExecutor(2) as pool:
+        return folder, dict(zip(NOTEBOOKS, pool.map(execute, NOTEBOOKS), strict=True))
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """Let Playwright find a Chromium: its own, or else the system's, by a link in the place where it looks."""
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            with sync_playwright() as playwright:
+                playwright.chromium.launch().close()
+        except Error as error:
+            wanted = re.search(r"Executable doesn't exist at (\S+)", error.message)
+            browser = shutil.which("chromium")
+            if not wanted or not browser:
+                pytest.skip("no Chromium: `playwright install chromium`, or Debian's package chromium")
+            folder = tmp_path_factory.mktemp("browsers")
+            patch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(folder))
+            place = folder / re.search(r"[^/]*chromium[^/]*/.*", wanted[1])[0]
+            place.parent.mkdir(parents=True)
+            place.symlink_to(browser)
+        yield
+
+
+@pytest.fixture(scope="module")
+def page(chromium):
+    """A tab of a browser without a network."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(args=["--no-sandbox"])
+        page = browser.new_page()
+        page.route(re.compile("^http"), lambda route: route.abort())
+        yield page
+        browser.close()
+
+
+def convert(notebook, to, *options):
+    """Convert a notebook as a user does, and return the new file and what nbconvert said."""
+    command = [sys.executable, "-m", "nbconvert", "--to", to, "--no-input", *options, notebook]
+    done = subprocess.run(command, cwd=notebook.parent, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return notebook.with_suffix(".html" if to == "html" else ".pdf"), done.stderr
+
+
+def check_text(path, name):
+    """Check that a PDF says what the notebook says, with captions."""
+    text = " ".join(" ".join(page.extract_text() for page in PdfReader(path).pages).split())
+    words = {
+        "report": ["Every claim, tested", "Figure 9: Batch 32, dropout 0.01", "Figure 10: Every number", "Sources"],
+        "figure_9": ["the final model", "Test accuracy: the report gives", "Verdict"],
+    }
+    for word in words[name]:
+        assert word in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_papermills_own_command_line_runs_every_notebook(executed, name):
+    folder, finished = executed
+    assert finished[name].returncode == 0, finished[name].stderr
+    nbformat.validate(nbformat.read(folder / f"{name}.ipynb", as_version=4))
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_page_is_accessible(executed, page, name):
+    """Alternative texts, headings in order, contrast, a title and more: the rules of axe."""
+    html, _ = convert(executed[0] / f"{name}.ipynb", "html")
+    page.goto(html.as_uri())
+    assert page.locator("img").count() == {"report": 13, "figure_9": 1}[name]
+    found = Axe().run(page, context=OF_THE_THEME).response
+    assert {rule["id"] for rule in found["passes"]} >= {
+        "image-alt",
+        "heading-order",
+        "color-contrast",
+        "document-title",
+    }
+    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_stock_pdf_by_latex_has_drawings_and_captions(executed, name):
+    missing = [program for program in ("xelatex", "pandoc") if not shutil.which(program)]
+    if missing:
+        pytest.skip(f"no {missing[0]}: README.md says what to install")
+    pdf, said = convert(executed[0] / f"{name}.ipynb", "pdf")
+    assert "nkscape" not in said
+    check_text(pdf, name)
+    drawings = {  # what is drawn twice is one object
+        str(drawn.idnum)
+        for sheet in PdfReader(pdf).pages
+        for drawn in sheet["/Resources"].get("/XObject", {}).values()
+    }
+    assert len(drawings) == {"report": 13, "figure_9": 1}[name]
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_stock_pdf_by_chromium_has_captions(executed, chromium, name):
+    root = ["--disable-chromium-sandbox"] if os.geteuid() == 0 else []
+    pdf, _ = convert(executed[0] / f"{name}.ipynb", "webpdf", *root)
+    check_text(pdf, name)
