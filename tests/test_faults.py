@@ -18,7 +18,7 @@ with faults.scratch() as folder:
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        ("fail_at_every_step(folder, share=0.04)", "faults"),
+        ("fail_at_every_step(folder, share=0.03)", "faults"),
         ("kill_at_random(folder, num_kills=5, num_seeds=2)", "kills"),
     ],
     ids=["a-step-that-fails", "processes-killed"],

@@ -60,6 +60,5 @@ def test_the_numbers_of_a_training_are_those_of_the_training_version(variant):
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     histories = {variant: [epoch["train_loss"] for epoch in history_of(variant)] for variant in VARIANTS}
-    GOLDEN.write_text(
-        json.dumps({"training_version": records.TRAINING_VERSION, "histories": histories}, indent=1) + "\n"
-    )
+    golden = {"training_version": records.TRAINING_VERSION, "histories": histories}
+    GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")
