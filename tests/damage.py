@@ -268,7 +268,7 @@ def notebook_family(folder, sound):
     def with_line(number, line):
         return with_cell(source="\n".join([*lines[:number], line, *lines[number + 1 :]]))
 
-    nonsense = ("None", "'nonsense'", "-1", "float('nan')", "1e999", "(1, 2)", "{}", "[[]]", "os.getcwd()", "")
+    nonsense = ("None", "b'nonsense'", "-1", "float('nan')", "1e999", "(1, 2)", "{}", "[[]]", "os.getcwd()", "")
     code = f"__import__('os').mkdir({str(canary)!r})"
     damages = [
         *(truncate(length) for length in range(len(sound.rstrip()))),
