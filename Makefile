@@ -2,7 +2,7 @@ PYTHON = python3
 VENV = .venv
 SEEDS = 0
 
-.PHONY: report sweeps test bench clean
+.PHONY: report sweeps test torture bench clean
 
 report: $(VENV)/ready
 	$(VENV)/bin/python reproduce.py --seeds $(SEEDS)
@@ -12,6 +12,9 @@ sweeps: $(VENV)/ready
 
 test: $(VENV)/ready $(VENV)/colab/ready
 	$(VENV)/bin/python -m pytest
+
+torture: $(VENV)/ready
+	$(VENV)/bin/python -m tests.torture
 
 bench: $(VENV)/bench-ready
 	$(VENV)/bin/python -m benchmarks.benchmark

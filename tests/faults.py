@@ -264,12 +264,14 @@ def kill_at_random(folder, num_kills, seed=0, num_seeds=6):
     """Kill kernels, workers and batches until so many are dead; run on after each; return how many of which."""
     choice = random.Random(seed)
     seeds = list(range(num_seeds))
+    started = time.monotonic()
     reference = run_to_the_end(folder / "calm", seeds, jobs=2)
+    pace = (time.monotonic() - started) / num_seeds  # seconds a run: so that some come to their end between the kills
     killed, storms, finished = Counter(), 0, {}
     output = folder / "storm-0"
     batch = Batch(output, seeds, jobs=2)
     while killed.total() < num_kills:
-        time.sleep(choice.uniform(0, 3))
+        time.sleep(choice.uniform(0, 2 * pace))
         if not batch.is_running():
             if batch.code == 0:
                 if files(output) != reference:

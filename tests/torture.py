@@ -53,7 +53,24 @@ def try_repeats(times=10):
     return {"repeats": times, "hash": hashes[0]}
 
 
+ROWS = {  # part: what was done, and which of its numbers says how often
+    "faults": ("every write, sync, rename and start of a process of a batch fails in four ways", "faults"),
+    "kills": ("`kill -9` at a random moment", "kills"),
+    "damage": ("a damaged input is read", "inputs"),
+    "repeats": ("the quick batch is repeated", "repeats"),
+}
 PARTS = {"faults": try_faults, "kills": try_kills, "damage": try_damage, "repeats": try_repeats}
+
+
+def table(result):
+    """Write what came out as a table for the README: a line a part."""
+    lines = ["| What was done | Times | How it ended |", "|:--|--:|:--|"]
+    for name, (what, count) in ROWS.items():
+        if name in result:
+            hidden = (count, "minutes", "steps")
+            details = "; ".join(f"{key} {value}" for key, value in result[name].items() if key not in hidden)
+            lines.append(f"| {what} | {result[name][count]:,} | {details} |")
+    return "\n".join(lines)
 
 
 def main(names):

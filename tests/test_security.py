@@ -1,0 +1,43 @@
+"""Nothing that is opened here runs code that it shouldn't, or asks the network."""
+
+import ast
+import re
+
+import nbformat
+import pytest
+from conftest import ROOT
+from pypdf import PdfReader
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_carries_no_output_and_no_script(path):
+    for cell in nbformat.read(path, 4).cells:
+        assert not cell.get("outputs")
+        assert not re.search(r"<\s*(script|iframe|img|link)|javascript:", cell.source, re.IGNORECASE)
+
+
+def test_a_drawing_carries_no_script_and_loads_nothing():
+    for path in (ROOT / "figures").glob("*.svg"):
+        text = path.read_text()
+        assert "<script" not in text
+        assert not re.search(r"""href=["'](?!#|data:)""", text), path
+
+
+def test_the_pdf_carries_no_script_and_starts_nothing():
+    reader = PdfReader(ROOT / "figures" / "report.pdf")
+    names = {key for number in range(1, reader.trailer["/Size"]) for key in _keys(reader, number)}
+    assert not names & {"/JavaScript", "/JS", "/Launch", "/OpenAction", "/AA", "/EmbeddedFiles"}
+
+
+def _keys(reader, number):
+    found = reader.get_object(number)
+    return found.keys() if hasattr(found, "keys") else ()
+
+
+def test_the_project_never_loads_a_pickle():
+    for path in ROOT.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not {alias.name for alias in node.names} & {"pickle", "joblib", "dill", "shelve"}, path
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("torch", "np", "numpy", "pandas"):
+                assert node.attr not in ("load", "read_pickle"), path
