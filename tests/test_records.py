@@ -3,6 +3,7 @@ import json
 import math
 import os
 import platform
+import re
 import tempfile
 from pathlib import Path
 
@@ -378,6 +379,7 @@ def test_a_record_holds_setting_curves_and_circumstances(run):
     content = strict_json(path.read_text())
     assert len(content.pop("correct")) == 4 * math.ceil(math.ceil(len(correct) / 8) / 3)
     assert content.pop("processor")
+    assert re.fullmatch("[0-9a-f]{16}", content.pop("checksum"))
     assert content == {
         "notebook": "figure_4",
         **{name: value for name, value in parameters.items() if name not in records.NOT_IN_KEY},
@@ -416,7 +418,7 @@ def test_the_accuracy_is_the_share_of_images_marked_as_recognised(run):
 def test_a_record_is_one_line_that_can_be_read_back(run):
     path = run[0]
     assert path.read_bytes().count(b"\n") == 1
-    assert records.read_records(path) == [strict_json(path.read_text())]
+    assert records.read_records(path) == [without(strict_json(path.read_text()), "checksum")]
 
 
 def test_the_same_run_twice_gives_the_same_bytes(run, tmp_path, batches):
@@ -511,8 +513,9 @@ def test_an_absent_file_has_no_records(tmp_path):
     assert records.read_records(tmp_path / "none.jsonl") == []
 
 
-def test_an_empty_file_has_no_records(tmp_path):
-    assert records.read_records(write_lines(tmp_path / "empty.jsonl")) == []
+def test_an_empty_file_is_damaged(tmp_path):
+    with pytest.raises(ValueError, match="line 1, is damaged"):
+        records.read_records(write_lines(tmp_path / "empty.jsonl"))
 
 
 def test_records_are_read_line_by_line(tmp_path):
@@ -636,7 +639,7 @@ runs = st.builds(
 )
 
 
-@given(st.lists(runs, max_size=8, unique_by=records.record_key), st.data())
+@given(st.lists(runs, min_size=1, max_size=8, unique_by=records.record_key), st.data())
 @settings(max_examples=25, deadline=None)
 def test_the_table_is_the_same_to_the_byte_in_whatever_order_and_parts_records_come(found, data):
     order = data.draw(st.permutations(found))
@@ -649,7 +652,7 @@ def test_the_table_is_the_same_to_the_byte_in_whatever_order_and_parts_records_c
         assert in_parts.read_bytes() == at_once.read_bytes()
 
 
-@given(st.lists(st.integers(0, 30), max_size=8), st.lists(st.integers(0, 30), max_size=8))
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=8, unique=True), st.lists(st.integers(0, 30), max_size=8))
 @settings(max_examples=25, deadline=None)
 def test_merging_again_changes_no_byte(old, new):
     with tempfile.TemporaryDirectory() as folder:
@@ -823,7 +826,7 @@ def test_the_committed_table_opens_with_pandas_one_row_a_run_one_column_a_parame
     path = ROOT / "figures" / records.TABLE
     frame, found = pandas.read_json(path, lines=True), records.read_records(path)
     assert len(frame) == len(found) >= 24
-    assert set(frame.columns) == {name for one in found for name in one}
+    assert set(frame.columns) == {name for one in found for name in one} | {"checksum"}
     for name in records.IN_EVERY_RECORD:
         expected = [one[name] for one in found]
         assert frame[name].tolist() == (pytest.approx(expected) if name in REAL else expected), name
