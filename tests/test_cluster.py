@@ -99,7 +99,9 @@ def finished(tmp_path_factory, start, other_network):
     folder = tmp_path_factory.mktemp("cluster")
     project, output, contact = copy_of_the_project(folder / "project"), folder / "output", folder / "scheduler.json"
     output.mkdir()
-    start([*DASK, "scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", contact], folder / "scheduler")
+    options = ["--port", "0", "--no-dashboard", "--scheduler-file", contact]
+    # Should the tests themselves be killed, the scheduler ends after a while, and with it the workers.
+    start([*DASK, "scheduler", *options, "--idle-timeout", "300s"], folder / "scheduler")
     wait_until(contact.exists)
     port = json.loads(contact.read_text())["address"].rpartition(":")[2]
     address, prefix = "127.0.0.1", []
