@@ -129,7 +129,7 @@ def test_a_changed_record_changes_the_verdict(tmp_path):
 
 def test_an_unreadable_table_is_refused_in_a_line(tmp_path):
     (tmp_path / records.TABLE).write_text("{}\n")
-    with pytest.raises(ValueError, match="line 1, is no record"):
+    with pytest.raises(ValueError, match="line 1, is damaged"):
         evidence.load(tmp_path)
 
 

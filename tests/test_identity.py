@@ -7,7 +7,8 @@ import sys
 import nbclient
 import nbformat
 import pytest
-from conftest import ROOT, TINY, reproduce
+from conftest import ROOT, TINY
+from conftest import run_batch as reproduce
 from test_traps import copy_of_the_project
 
 import records

@@ -168,7 +168,8 @@ def test_a_second_batch_over_the_same_runs_trains_nothing_and_changes_no_byte(ba
 def test_a_changed_record_changes_the_pdf(batch, tmp_path):
     shutil.copytree(batch[0], tmp_path / "changed")
     path = record_path(tmp_path / "changed", "figure_4")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"test_accuracy": 0.4321}))
+    (record,) = records.read_records(path)
+    path.write_text(records._to_line(record | {"test_accuracy": 0.4321}))
     assert run_batch("4", *TINY, "--output", tmp_path / "changed").returncode == 0
     assert "0.4321" in pdf_text(tmp_path / "changed" / "figures" / "report.pdf")
 
@@ -388,7 +389,7 @@ def test_a_damaged_table_is_one_clear_line_and_is_not_overwritten(batch, tmp_pat
     path = tmp_path / "figures" / records.TABLE
     path.write_bytes(path.read_bytes()[:-100])
     before = path.read_bytes()
-    assert f"{path}, line 9, is no record of a run" in refusal("4", *TINY, "--output", tmp_path)
+    assert f"{path}, line 9, is damaged" in refusal("4", *TINY, "--output", tmp_path)
     assert path.read_bytes() == before
 
 
@@ -396,5 +397,5 @@ def test_a_damaged_record_is_one_clear_line_and_is_not_overwritten(batch, tmp_pa
     shutil.copytree(batch[0] / "runs", tmp_path / "runs")
     path = tmp_path / "runs" / record_path(batch[0], "figure_4").name
     path.write_bytes(path.read_bytes()[:100])
-    assert f"{path}, line 1, is no record of a run" in refusal("4", *TINY, "--output", tmp_path)
+    assert f"{path}, line 1, is damaged" in refusal("4", *TINY, "--output", tmp_path)
     assert path.stat().st_size == 100

@@ -8,7 +8,8 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
-from conftest import ROOT, TINY, reproduce
+from conftest import ROOT, TINY
+from conftest import run_batch as reproduce
 from nbformat.v4 import new_code_cell, new_notebook
 
 import claims
