@@ -103,11 +103,8 @@ def summary(evidence):
     )
     if percentiles:
         text += (
-            f" Its runs were lucky: on average the accuracy of a figure from 3 on lies at the "
-            f"{100 * np.mean(percentiles):.0f}th percentile of ours."
-            if np.mean(percentiles) > 0.5
-            else f" On average the accuracy of a figure from 3 on lies at the {100 * np.mean(percentiles):.0f}th "
-            "percentile of our runs."
+            f" {'Its runs were lucky: on' if np.mean(percentiles) > 0.5 else 'On'} average the accuracy of a figure "
+            f"from 3 on lies at percentile {100 * np.mean(percentiles):.0f} of ours."
         )
     return Markdown(text)
 
@@ -176,7 +173,7 @@ def figure_verdict(figure, evidence=None):
     lines = [
         f"**The number {number.verdict}.** Over {sample.num_seeds} seeds the test accuracy is {sample.mean:.4f} on "
         f"average, and one more run would fall between {low:.4f} and {high:.4f} with 95 % probability. "
-        f"The reported {number.reported:g} lies at the {_percentile(sample.percentile(number.reported))}th percentile."
+        f"The reported {number.reported:g} lies at percentile {_percentile(sample.percentile(number.reported))}."
     ]
     for comparison in evidence["comparisons"]:
         if f"figure_{comparison.figure}" == figure:

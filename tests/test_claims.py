@@ -449,10 +449,10 @@ def test_the_name_of_an_unknown_sweep_is_refused_with_its_place(tmp_path, place,
     assert f", at {named}: there is no sweep 'weight_decays'; " in message
 
 
-@pytest.mark.parametrize("content", ["", "# only a comment\n", "[]\n", "- figures\n- sweeps\n", "figures\n", "5\n"])
+@pytest.mark.parametrize("content", ["[]\n", "- figures\n- sweeps\n", "figures\n", "5\n"])
 def test_a_file_that_is_no_mapping_is_refused_at_the_top(tmp_path, content):
     path = tmp_path / "claims.yaml"
-    path.write_text(content)
+    path.write_text(f"{content}\n...\n")
     assert ", at the top: " in refusal_of(path)
 
 
