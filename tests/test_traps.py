@@ -93,9 +93,9 @@ def test_a_parameter_that_does_not_arrive_as_it_was_given_is_an_error(tmp_path, 
 
 
 def test_a_numpy_value_is_an_error_before_a_kernel_starts(tmp_path):
-    path = small_notebook(tmp_path / "notebook.ipynb")
+    path, parameters = small_notebook(tmp_path / "notebook.ipynb"), {"batch_size": np.int64(128)}
     with pytest.raises(TypeError):
-        papermill.execute_notebook(path, None, {"batch_size": np.int64(128)}, progress_bar=False, kernel_name="none")
+        papermill.execute_notebook(path, tmp_path / "out.ipynb", parameters, progress_bar=False, kernel_name="none")
 
 
 @pytest.mark.parametrize("name", ["seed = 1; import os; os.mkdir('{}') #", "__import__('os').mkdir('{}')"])
@@ -122,7 +122,8 @@ def tagless(notebook):
 
 def doubled(notebook):
     (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-    return nbformat.writes({**notebook, "cells": [*notebook.cells, {**cell, "id": "another"}]})
+    notebook.cells.append(nbformat.from_dict({**cell, "id": "another"}))
+    return nbformat.writes(notebook)
 
 
 @pytest.mark.parametrize("damage", [tagless, doubled, lambda notebook: "print('hello')", lambda notebook: "{}"])
