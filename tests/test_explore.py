@@ -9,16 +9,15 @@ import sys
 import time
 import urllib.request
 
-import papermill
 import pytest
 import torch
 from conftest import ROOT
 
 import claims
+import cluster
 import explore
 import fashion_mnist
 import my_utils as mu
-import reproduce
 from model import get_possible_patches
 
 CHROMIUM = shutil.which("chromium")
@@ -146,16 +145,8 @@ def test_mistakes_are_found_by_class(training):
     assert explore.find_mistakes(training, truth=2, guess=0).tolist() == [4]
 
 
-def test_where_nobody_looks_every_panel_is_a_described_picture(tmp_path):
-    with reproduce.ipc_kernels() as config:
-        notebook = papermill.execute_notebook(
-            ROOT / "notebooks" / "explore.ipynb",
-            tmp_path / "out.ipynb",
-            {"num_epochs": 1, "train_limit": 300},
-            cwd=ROOT,
-            progress_bar=False,
-            config=config,
-        )
+def test_where_nobody_looks_every_panel_is_a_described_picture():
+    notebook = cluster.execute_notebook(ROOT, "explore", {"num_epochs": 1, "train_limit": 300})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     pictures = [output for output in outputs if "image/svg+xml" in output.get("data", {})]
     assert len(pictures) == 5
