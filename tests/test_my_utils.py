@@ -1,5 +1,6 @@
 """The helper module: loading, accuracy, training and figures, on a few hundred of the real images."""
 
+import base64
 import math
 from contextlib import contextmanager
 from xml.etree import ElementTree
@@ -631,8 +632,10 @@ def test_a_shown_figure_is_a_drawing_with_its_alternative_text(monkeypatch):
     monkeypatch.setattr(mu, "display", lambda *args, **kwargs: shown.append((args, kwargs)))
     mu.show(mu.plot_curves([HISTORY]), alt="Rising curves.")
     (((drawing,), options),) = shown
-    assert drawing.data == mu.SVG(mu.to_svg(mu.plot_curves([HISTORY]))).data
-    assert options == {"metadata": {"image/svg+xml": {"alt": "Rising curves."}}}
+    assert drawing["image/svg+xml"] == mu.to_svg(mu.plot_curves([HISTORY]))
+    assert 'alt="Rising curves."' in drawing["text/html"]
+    assert base64.b64decode(drawing["application/pdf"]).startswith(b"%PDF")
+    assert options == {"metadata": {"image/svg+xml": {"alt": "Rising curves."}}, "raw": True}
 
 
 # Words
