@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
@@ -86,7 +87,7 @@ def check_text(path, name):
         "figure_9": ["the final model", "Test accuracy: the report gives", "Verdict"],
     }
     for word in words[name]:
-        assert word in text
+        assert word in unicodedata.normalize("NFKC", text)  # a browser sets ligatures
     assert "Traceback" not in text
 
 
@@ -102,7 +103,7 @@ def test_a_page_is_accessible(executed, page, name):
     """Alternative texts, headings in order, contrast, a title and more: the rules of axe."""
     html, _ = convert(executed[0] / f"{name}.ipynb", "html")
     page.goto(html.as_uri())
-    assert page.locator("img").count() == {"report": 13, "figure_9": 1}[name]
+    assert page.locator("img:not([alt='Open in Colab'])").count() == {"report": 13, "figure_9": 1}[name]
     found = Axe().run(page, context=OF_THE_THEME).response
     assert {rule["id"] for rule in found["passes"]} >= {
         "image-alt",
