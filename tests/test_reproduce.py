@@ -72,12 +72,12 @@ def refusal(*arguments):
 
 
 def broken_project(folder, figure, code):
-    """Copy the project and put a cell with the given code right before the last code cell of a figure's notebook."""
+    """Copy the project and put a cell with the given code right before a figure's notebook writes its record."""
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "data", "runs", "trial", "__pycache__", "tests"))
     path = folder / "notebooks" / f"{figure}.ipynb"
     notebook = nbformat.read(path, as_version=4)
-    last = max(index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code")
-    notebook.cells.insert(last, nbformat.v4.new_code_cell(code))
+    writing = next(index for index, cell in enumerate(notebook.cells) if "records.write_record" in cell.source)
+    notebook.cells.insert(writing, nbformat.v4.new_code_cell(code))
     nbformat.write(notebook, path)
     return folder
 
