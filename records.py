@@ -269,7 +269,7 @@ def read_records(path):
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise ValueError(f"{path} can't be read ({error.strerror}): expected a file of records; delete it") from None
