@@ -131,7 +131,7 @@ def test_a_choice_that_is_no_candidate_is_refused(tmp_path):
     wrong = copy.deepcopy(KNOWN)
     wrong["beyond"]["within_cost"]["chosen"] = "none"
     path = tmp_path / "claims.yaml"
-    path.write_text(yaml.safe_dump(wrong))
+    path.write_text(yaml.safe_dump(wrong, explicit_end=True))
     with pytest.raises(claims.ClaimsError, match=r"beyond\.within_cost\.chosen: there is no candidate 'none'"):
         claims.load(path)
 
