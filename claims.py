@@ -204,11 +204,9 @@ def _named_settings(claims):
     for search, known in claims["beyond"].items():
         for name, changes in known["candidates"].items():
             yield f"beyond.{search}.candidates.{name}", "beyond", changes
-    for name, comparison in claims["comparisons"].items():
-        for side in ("better", "no_better", "than"):
-            for setting in _as_list(comparison.get(side, [])):
-                if "notebook" in setting:
-                    yield f"comparisons.{name}.{side}", setting["notebook"], _without(setting, "notebook")
+    for place, setting in _compared(claims):
+        if "notebook" in setting:
+            yield place, setting["notebook"], _without(setting, "notebook")
 
 
 # Settings

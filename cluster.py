@@ -94,12 +94,10 @@ def execute_run(notebook, key, parameters, project, topic, timeout):
     record = runs_folder / f"{key}.json"
     try:
         executed = execute_notebook(project, notebook, parameters, timeout, stdout_file=EpochLines(topic, key))
-    except PapermillExecutionError as error:
-        failure = " ".join(f"{error.ename}: {error.evalue}".split())  # papermill's own message is a page about it
     except TimeoutError:
         failure = "it took longer than --timeout allows"
-    except DeadKernelError as error:
-        failure = str(error)
+    except (PapermillExecutionError, DeadKernelError) as error:
+        failure = reason(error)
     else:
         # Only the record says that the run is complete: papermill returns from a notebook that exits half-way as well.
         if record.exists():
@@ -107,6 +105,13 @@ def execute_run(notebook, key, parameters, project, topic, timeout):
             return time.monotonic() - started, files, None
         failure = f"it ended without leaving its record {record.name}"
     return time.monotonic() - started, {}, failure
+
+
+def reason(exception):
+    """Put an exception into one line: for a failing cell its own error, not papermill's page about it."""
+    if isinstance(exception, PapermillExecutionError):
+        exception = f"{exception.ename}: {exception.evalue}"
+    return " ".join(str(exception).split()) or type(exception).__name__
 
 
 def execute_notebook(project, name, parameters, timeout=DAY, **options):
@@ -158,7 +163,7 @@ def local_workers(jobs):
             silence_logs=logging.CRITICAL,
         )
     except Exception as error:  # whatever it is that Dask fails on
-        raise ClusterError(f"the workers couldn't be started ({' '.join(str(error).split())}): run again") from error
+        raise ClusterError(f"the workers couldn't be started ({reason(error)}): run again") from error
     with workers, Client(workers) as client:
         yield client, str(ROOT)
 
@@ -174,7 +179,7 @@ def cluster_workers(scheduler):
         client = Client(scheduler, timeout="10s")
     except (OSError, ValueError) as error:
         raise ClusterError(
-            f"no Dask scheduler answers at {scheduler!r} ({' '.join(str(error).split())}): expected an address such "
+            f"no Dask scheduler answers at {scheduler!r} ({reason(error)}): expected an address such "
             "as tcp://192.168.0.1:8786, which `dask scheduler` prints when it starts"
         ) from None
     with client:

@@ -502,4 +502,17 @@ def images_sentence(evidence):
 
 def steps_table(evidence):
     """Set each figure against the one before it, image by image."""
-    return per_image.steps_table(evidence["table"], evidence["claims"], evidence["overrides"])
+    rows = [
+        [
+            f"{step.first.replace('_', ' ').capitalize()} to {step.second.removeprefix('figure_')}",
+            points(step.gain),
+            _p(step.p_images),
+            f"{step.significant} of {step.seeds}",
+            f"{100 * step.disagreement:.1f} %",
+            f"{100 * step.predicted:.2f}",
+            f"{100 * step.measured:.2f}",
+        ]
+        for step in per_image.judge_steps(evidence["table"], evidence["claims"], evidence["overrides"])
+    ]
+    head = ["Step ", "Points", "p, images", "Single runs", "Disagree", "Predicted", "Measured"]
+    return markdown_table(head, rows)

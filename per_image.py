@@ -17,7 +17,6 @@ import claims
 import fashion_mnist
 import my_utils as mu
 import records
-import reporting
 import verdicts
 
 
@@ -89,24 +88,6 @@ def _step(first, second, before, after):
 def mean_disagreement(images):
     """Average over all pairs of runs the share of images that just one of the two recognises."""
     return float(np.mean([(a != b).mean() for a, b in combinations(images, 2)]))
-
-
-def steps_table(table, known, overrides=None):
-    """Set the steps side by side as a Markdown table; arguments as of `judge_steps`."""
-    rows = [
-        [
-            f"{step.first.replace('_', ' ').capitalize()} to {step.second.removeprefix('figure_')}",
-            reporting.points(step.gain),
-            "< 0.001" if step.p_images < 0.001 else f"{step.p_images:.3f}",
-            f"{step.significant} of {step.seeds}",
-            f"{100 * step.disagreement:.1f} %",
-            f"{100 * step.predicted:.2f}",
-            f"{100 * step.measured:.2f}",
-        ]
-        for step in judge_steps(table, known, overrides)
-    ]
-    head = ["Step ", "Points", "p, images", "Single runs", "Disagree", "Predicted", "Measured"]
-    return reporting.markdown_table(head, rows)
 
 
 def share_recognised(table, known, overrides=None):

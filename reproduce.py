@@ -198,7 +198,7 @@ def run_all(runs, workers, table, timeout):
         merged, merging = time.monotonic(), 0.0
         for future in as_completed(futures):
             run = futures.pop(future)  # forgotten, it frees the worker of its result
-            failure = reason(future.exception()) if future.status != "finished" else None
+            failure = cluster.reason(future.exception()) if future.status != "finished" else None
             if not failure:
                 took, files, failure = future.result()
                 for name, content in files.items():
@@ -218,11 +218,6 @@ def run_all(runs, workers, table, timeout):
     if failed:
         raise BatchError(f"{len(failed)} of {len(runs)} runs failed:\n  " + "\n  ".join(failed))
     return seconds
-
-
-def reason(exception):
-    """Put an exception into one line."""
-    return " ".join(str(exception).split()) or type(exception).__name__
 
 
 @contextmanager
@@ -262,7 +257,9 @@ def typeset(figures_folder, overrides):
         )
         pdf, _ = TypstPDFExporter().from_notebook_node(notebook)
     except Exception as error:
-        raise BatchError(f"the report couldn't be made ({reason(error)}): run again, all records are kept") from error
+        raise BatchError(
+            f"the report couldn't be made ({cluster.reason(error)}): run again, all records are kept"
+        ) from error
     records.write_at_once(figures_folder / "report.pdf", pdf)
 
 

@@ -7,8 +7,7 @@ import sys
 import nbclient
 import nbformat
 import pytest
-from conftest import ROOT, TINY
-from conftest import run_batch as reproduce
+from conftest import ROOT, TINY, run_batch
 from test_traps import copy_of_the_project
 
 import records
@@ -45,7 +44,7 @@ def test_a_run_by_hand_leaves_the_record_of_the_batch(batch, tmp_path, way):
 
 def test_a_project_in_another_folder_leaves_the_same_record(batch, tmp_path):
     project = copy_of_the_project(tmp_path / "another place")
-    done = reproduce("4", *TINY, "--output", tmp_path / "output", root=project)
+    done = run_batch("4", *TINY, "--output", tmp_path / "output", root=project)
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "output" / "runs").glob("*.json")
     assert path.read_bytes() == (batch[0] / "runs" / path.name).read_bytes()

@@ -8,8 +8,7 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
-from conftest import ROOT, TINY
-from conftest import run_batch as reproduce
+from conftest import ROOT, TINY, run_batch
 from nbformat.v4 import new_code_cell, new_notebook
 
 import claims
@@ -48,7 +47,7 @@ def test_a_run_counts_only_with_its_record_however_its_kernel_ends(tmp_path):
         notebook = nbformat.read(path, 4)
         notebook.cells[:0] = [new_code_cell(source) for source in sources]
         nbformat.write(notebook, path)
-    done = reproduce(*TRAPS, *TINY, "--timeout", 5, "--jobs", 3, "--output", tmp_path / "output", root=project)
+    done = run_batch(*TRAPS, *TINY, "--timeout", 5, "--jobs", 3, "--output", tmp_path / "output", root=project)
     assert done.returncode == 1
     _, said = done.stderr.split("reproduce.py: ")  # what comes before are the kernels' last words
     assert said.startswith("6 of 6 runs failed:\n")
