@@ -175,9 +175,14 @@ def _key(determinants):
 
 
 def _determinants(parameters):
-    """Pick the parameters that determine a run's numbers, with 1 and 1.0 written alike."""
+    """Pick the parameters that determine a run's numbers, with 1 and 1.0 written alike.
+
+    A constant schedule is left out: notebooks without a schedule train in the same way.
+    """
     real = ("learning_rate", "weight_decay", "dropout")
     kept = {name: parameters[name] for name in PARAMETERS if name in parameters and name not in NOT_IN_KEY}
+    if kept.get("schedule") == "constant":
+        del kept["schedule"]
     return {name: float(value) if name in real else value for name, value in kept.items()}
 
 

@@ -92,6 +92,12 @@ def test_a_cycle_is_no_beginning_of_a_longer_one():
     assert cut["num_epochs"] == len(cut["test_accuracies"]) == setting["num_epochs"]
 
 
+def test_a_constant_schedule_gives_the_run_of_a_notebook_without_one():
+    setting = claims.notebook_defaults("figure_9") | {"seed": 0}
+    assert records.run_key(setting) == records.run_key(setting | {"schedule": "constant"})
+    assert records.run_key(setting) != records.run_key(setting | {"schedule": "one_cycle"})
+
+
 # Candidates
 
 

@@ -382,7 +382,7 @@ def test_a_record_holds_setting_curves_and_circumstances(run):
     assert re.fullmatch("[0-9a-f]{16}", content.pop("checksum"))
     assert content == {
         "notebook": "figure_4",
-        **{name: value for name, value in parameters.items() if name not in records.NOT_IN_KEY},
+        **{name: value for name, value in parameters.items() if name not in (*records.NOT_IN_KEY, "schedule")},
         "test_accuracy": history[-1]["test_accuracy"],
         "train_losses": [epoch["train_loss"] for epoch in history],
         "train_accuracies": [epoch["train_accuracy"] for epoch in history],
