@@ -71,6 +71,7 @@ def stamp():
         notebook = json.loads(path.read_text())
         notebook["metadata"]["accelerator"] = "GPU"  # what Colab offers first
         cells = notebook["cells"]
+        notebook["metadata"]["title"] = "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")  # of its pages
         rewrite(cells[0], lambda text, name=path.name: with_badge(text, name))
         set_up = next(cell for cell in cells if cell["cell_type"] == "code")
         rewrite(set_up, lambda _: SET_UP.format(repository=REPOSITORY))

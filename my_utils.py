@@ -178,6 +178,7 @@ def train(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler=Non
         accuracies are fractions in [0, 1].
     """
     keep_freed_memory()
+    torch.set_flush_denormal(True)  # strong weight decay makes numbers so small that Intel's processors crawl
     curve = display(display_id=True) if somebody_is_looking() else None
     step = TrainingStep(net, loss, optimizer, scheduler)
     history = []
