@@ -178,7 +178,6 @@ def train(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler=Non
         accuracies are fractions in [0, 1].
     """
     keep_freed_memory()
-    torch.set_flush_denormal(True)  # strong weight decay makes numbers so small that Intel's processors crawl
     curve = display(display_id=True) if somebody_is_looking() else None
     step = TrainingStep(net, loss, optimizer, scheduler)
     history = []
@@ -216,9 +215,13 @@ def train_epoch(step, train_iter):
     """
     step.start_epoch()
     num_images = 0
-    for X, y in train_iter:
-        step(X, y)
-        num_images += len(y)
+    torch.set_flush_denormal(True)  # strong weight decay makes numbers so small that Intel's processors crawl
+    try:
+        for X, y in train_iter:
+            step(X, y)
+            num_images += len(y)
+    finally:
+        torch.set_flush_denormal(False)  # it holds for all of Python, where 5e-324 is above 0
     return {
         "train_loss": step.total_loss.item() / num_images,
         "train_accuracy": step.total_correct.item() / num_images,
