@@ -328,7 +328,7 @@ def select(records, parameters):
     by_seed = {}
     for record in sorted(records, key=lambda record: record["num_epochs"], reverse=True):
         if {**_determinants(record), "seed": None, "num_epochs": None} == setting:
-            cuttable = setting.get("schedule", "constant") == "constant"
+            cuttable = "schedule" not in setting
             fits = record["num_epochs"] >= num_epochs if cuttable else record["num_epochs"] == num_epochs
             if fits and record["training_version"] == TRAINING_VERSION:
                 by_seed[record["seed"]] = _first_epochs(record, num_epochs)
