@@ -135,6 +135,7 @@ def execute_notebook(project, name, parameters, timeout=DAY, **options):
         start_timeout=300,
         timeout_func=lambda cell: max(1, deadline - time.monotonic()),
         config=config,
+        extra_arguments=["--log-level=CRITICAL"],  # it logs its own end as an error
         **options,
     )
 

@@ -29,6 +29,9 @@ Code, and what goes to stderr, is not printed. The tags `remove-cell`, `remove-i
 """
 
 import json
+import logging
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -50,6 +53,12 @@ PANDOC_OPTIONS = [
     "--columns=10000",  # pandoc stretches a table over the whole page if its source is wider than this
     "--syntax-highlighting=idiomatic",
 ]
+
+# The pandoc of the Python package, whatever newer one the system has: the same notebook gives the same bytes. One that
+# doesn't start is an error, without a traceback in the log.
+if bundled := shutil.which("pandoc", path=Path(pypandoc.__file__).parent / "files"):
+    os.environ.setdefault("PYPANDOC_PANDOC", bundled)
+logging.getLogger("pypandoc").addFilter(lambda message: not message.exc_info)
 
 # Text outputs are fenced, because indented text below a list would belong to the list.
 TEMPLATE = """
