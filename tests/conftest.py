@@ -8,9 +8,12 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+from filelock import FileLock
+from pypdf import PdfReader
 
 import fashion_mnist
 import records
+import reproduce
 
 ROOT = Path(__file__).parent.parent
 TINY = ["-p", "num_epochs", "3", "-p", "train_limit", "600"]
@@ -21,6 +24,24 @@ def run_batch(*arguments, root=ROOT, **kwargs):
     """Run reproduce.py as a user does, and return the finished process."""
     command = [sys.executable, str(root / "reproduce.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, **kwargs)
+
+
+def refusal(*arguments):
+    """Return the one line with which reproduce.py refuses its arguments."""
+    with pytest.raises(SystemExit) as refused:
+        reproduce.main(list(map(str, arguments)))
+    assert "\n" not in refused.value.code
+    return refused.value.code
+
+
+def record_files(output):
+    """Return the records of a batch as bytes, by file name."""
+    return {path.name: path.read_bytes() for path in (output / "runs").glob("*.json")}
+
+
+def pdf_text(path):
+    """Return a PDF's text with single blanks between its words."""
+    return " ".join(" ".join(page.extract_text() for page in PdfReader(path).pages).split())
 
 
 def run_notebook(notebook, **parameters):
@@ -62,11 +83,20 @@ def data_folder():
 
 @pytest.fixture(scope="session")
 def batch(tmp_path_factory, data_folder):
-    """Run all figures and a sweep of one setting with few images; return the output folder and what was printed."""
-    output = tmp_path_factory.mktemp("batch")
-    done = run_batch(*SWEEP, *TINY, "--jobs", 2, "--output", output)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return output, done.stdout
+    """Run all figures and a sweep of one setting with few images; return the output folder and what was printed.
+
+    The folder is only to be read: of several processes that run tests the first makes it for all.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    output, printed = folder / "batch", folder / "batch.txt"
+    with FileLock(folder / "batch.lock"):
+        if not printed.exists():
+            done = run_batch(*SWEEP, *TINY, "--jobs", 2, "--output", output)
+            assert done.returncode == 0, done.stdout + done.stderr
+            printed.write_text(done.stdout)
+    return output, printed.read_text()
 
 
 @pytest.fixture(scope="module")

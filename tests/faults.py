@@ -42,10 +42,15 @@ class Broken(AssertionError):
     """A promise was broken: the message says which, and after what."""
 
 
+def copy_project(folder):
+    """Copy what a batch needs of the project into a new folder, and return it."""
+    ignored = shutil.ignore_patterns(".*", "data", "runs", "trial", "__pycache__", "tests", "benchmarks")
+    return shutil.copytree(ROOT, folder, ignore=ignored)
+
+
 def small_project(folder):
     """Copy the project into a folder, with a small notebook of Figure 4 and a small report."""
-    ignored = shutil.ignore_patterns(".*", "data", "runs", "trial", "__pycache__", "tests", "benchmarks")
-    shutil.copytree(ROOT, folder, ignore=ignored)
+    copy_project(folder)
     figure = nbformat.read(folder / "notebooks" / "figure_4.ipynb", 4)
     (parameters,) = (cell for cell in figure.cells if "parameters" in cell.metadata.get("tags", []))
     figure.cells = [parameters, nbformat.v4.new_code_cell(RUN)]

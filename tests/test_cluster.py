@@ -8,33 +8,24 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
 import pytest
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, record_files
 from distributed import Client
 
 import fashion_mnist
 from reproduce import main
+from tests.faults import copy_project
 
 DASK = [sys.executable, "-m", "dask"]
 HIDE = 'while [ "$1" != -- ]; do mount -t tmpfs none "$1" || exit; shift; done; shift; exec "$@"'
 
 
-def copy_of_the_project(folder):
-    unneeded = shutil.ignore_patterns(".*", "data", "runs", "trial", "__pycache__", "tests")
-    return Path(shutil.copytree(ROOT, folder, ignore=unneeded))
-
-
-def run_batch(*arguments, root=ROOT, **options):
+def start_batch(*arguments, root=ROOT, **options):
     command = [sys.executable, root / "reproduce.py", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-
-
-def record_files(output):
-    return {path.name: path.read_bytes() for path in (output / "runs").glob("*.json")}
 
 
 def wait_until(condition, seconds=120):
@@ -97,7 +88,7 @@ def finished(tmp_path_factory, start, other_network):
     neither the project, nor the data, nor the batch's folder.
     """
     folder = tmp_path_factory.mktemp("cluster")
-    project, output, contact = copy_of_the_project(folder / "project"), folder / "output", folder / "scheduler.json"
+    project, output, contact = copy_project(folder / "project"), folder / "output", folder / "scheduler.json"
     output.mkdir()
     options = ["--port", "0", "--no-dashboard", "--scheduler-file", contact]
     # Should the tests themselves be killed, the scheduler ends after a while, and with it the workers.
@@ -130,7 +121,7 @@ def finished(tmp_path_factory, start, other_network):
     with Client(f"tcp://127.0.0.1:{port}") as client:
         client.wait_for_workers(2, timeout=120)
         scheduler = ["--scheduler", f"tcp://127.0.0.1:{port}"]
-        with run_batch("3", "4", *TINY, *scheduler, "--output", output, root=project) as batch_process:
+        with start_batch("3", "4", *TINY, *scheduler, "--output", output, root=project) as batch_process:
             for line in batch_process.stdout:
                 if "epoch 1 of 3" in line:
                     break
@@ -164,7 +155,7 @@ def test_workers_need_neither_the_project_nor_the_data_nor_a_shared_folder(finis
 
 
 def test_a_kernel_that_does_not_start_is_tried_again_and_a_cell_that_fails_is_not(tmp_path):
-    project = copy_of_the_project(tmp_path / "project")
+    project = copy_project(tmp_path / "project")
     broken = project / "notebooks" / "figure_3.ipynb"
     notebook = nbformat.read(broken, as_version=4)
     notebook.cells[-1] = nbformat.v4.new_code_cell(
@@ -178,7 +169,7 @@ def test_a_kernel_that_does_not_start_is_tried_again_and_a_cell_that_fails_is_no
     (tmp_path / "kernels" / "python3" / "kernel.json").write_text(json.dumps(kernel))
 
     arguments = ["3", *TINY, "--jobs", 1, "--output", tmp_path / "out"]
-    done = run_batch(*arguments, root=project, env={**os.environ, "JUPYTER_PATH": str(tmp_path)})
+    done = start_batch(*arguments, root=project, env={**os.environ, "JUPYTER_PATH": str(tmp_path)})
     _, err = done.communicate(timeout=400)
     assert (tmp_path / "started").exists()
     assert "figure_3 seed 0, num_epochs 3, train_limit 600: ZeroDivisionError: division by zero" in err

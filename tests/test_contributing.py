@@ -9,12 +9,12 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from conftest import ROOT, TINY
-from pypdf import PdfReader
+from conftest import ROOT, TINY, pdf_text
 
 import claims
 import records
 import reproduce
+from tests.faults import copy_project
 
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 FIGURE, COMPARISON, SWEEP = re.findall(r"```yaml\n(.*?)```", CONTRIBUTING, re.DOTALL)
@@ -23,8 +23,7 @@ FIGURE, COMPARISON, SWEEP = re.findall(r"```yaml\n(.*?)```", CONTRIBUTING, re.DO
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory):
     """A copy of the project to which everything in CONTRIBUTING.md was added, and nothing else changed."""
-    unneeded = shutil.ignore_patterns(".*", "data", "runs", "trial", "__pycache__", "tests")
-    project = Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("extended") / "project", ignore=unneeded))
+    project = copy_project(tmp_path_factory.mktemp("extended") / "project")
     notebook = nbformat.read(project / "notebooks" / "figure_9.ipynb", as_version=4)
     for cell in notebook.cells:
         cell.source = cell.source.replace('figure = "figure_9"', 'figure = "figure_10"')
@@ -49,8 +48,7 @@ def test_a_figure_a_claim_and_a_sweep_run_and_reach_the_report_without_a_change_
     assert {record["learning_rate"] for record in table} == {0.002, 0.003, 0.004}
     assert {record["notebook"] for record in table} == {"figure_10"}
     assert (tmp_path / "figures" / "figure_10.svg").exists()
-    pages = PdfReader(tmp_path / "figures" / "report.pdf").pages
-    text = " ".join(" ".join(page.extract_text() for page in pages).split())
+    text = pdf_text(tmp_path / "figures" / "report.pdf")
     for words in ("Figure 10: twice the learning rate", "Twice the learning rate helps", "Figure 11: "):
         assert words in text
 

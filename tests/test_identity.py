@@ -8,11 +8,11 @@ import nbclient
 import nbformat
 import pytest
 from conftest import ROOT, TINY, run_batch
-from test_traps import copy_of_the_project
 
 import records
 import verdicts
 from reproduce import main
+from tests.faults import copy_project
 
 
 def with_parameters(figure, **parameters):
@@ -43,7 +43,7 @@ def test_a_run_by_hand_leaves_the_record_of_the_batch(batch, tmp_path, way):
 
 
 def test_a_project_in_another_folder_leaves_the_same_record(batch, tmp_path):
-    project = copy_of_the_project(tmp_path / "another place")
+    project = copy_project(tmp_path / "another place")
     done = run_batch("4", *TINY, "--output", tmp_path / "output", root=project)
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "output" / "runs").glob("*.json")

@@ -12,7 +12,7 @@ import nbformat
 import papermill
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import ROOT
+from conftest import ROOT, pdf_text
 from playwright.sync_api import Error, sync_playwright
 from pypdf import PdfReader
 
@@ -81,7 +81,7 @@ def convert(notebook, to, *options):
 
 def check_text(path, name):
     """Check that a PDF says what the notebook says, with captions."""
-    text = " ".join(" ".join(page.extract_text() for page in PdfReader(path).pages).split())
+    text = pdf_text(path)
     words = {
         "report": ["Every claim, tested", "Figure 9: Batch 32, dropout 0.01", "Figure 10: Every number", "Sources"],
         "figure_9": ["the final model", "Test accuracy: the report gives", "Verdict"],

@@ -12,20 +12,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT, SWEEP, TINY, made_up_record, run_batch
-from pypdf import PdfReader
+from conftest import ROOT, SWEEP, TINY, made_up_record, pdf_text, record_files, refusal, run_batch
 
 import claims
 import records
 import reproduce
 from reproduce import main
+from tests.faults import copy_project
 
 FIGURES = [f"figure_{number}" for number in range(2, 10)]
-
-
-def record_files(output):
-    """Return the records of a batch as bytes, by file name."""
-    return {path.name: path.read_bytes() for path in (output / "runs").glob("*.json")}
 
 
 def table_lines(output):
@@ -48,11 +43,6 @@ def record_path(output, notebook):
     return output / "runs" / f"{records.record_key(figures_of(output)[notebook])}.json"
 
 
-def pdf_text(path):
-    """Return a PDF's text with single blanks between its words."""
-    return " ".join(" ".join(page.extract_text() for page in PdfReader(path).pages).split())
-
-
 def kernels(marker):
     """List the processes that have the marker in their environment, which kernels inherit."""
     found = []
@@ -63,17 +53,9 @@ def kernels(marker):
     return found
 
 
-def refusal(*arguments):
-    """Return the one line with which reproduce.py refuses its arguments."""
-    with pytest.raises(SystemExit) as refused:
-        main(list(map(str, arguments)))
-    assert "\n" not in refused.value.code
-    return refused.value.code
-
-
 def broken_project(folder, figure, code):
     """Copy the project and put a cell with the given code right before a figure's notebook writes its record."""
-    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "data", "runs", "trial", "__pycache__", "tests"))
+    copy_project(folder)
     path = folder / "notebooks" / f"{figure}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     writing = next(index for index, cell in enumerate(notebook.cells) if "records.write_record" in cell.source)
@@ -156,13 +138,13 @@ def test_the_pdf_sets_every_figure_beside_its_reported_number(batch):
     assert "sys.path" not in text
 
 
-def test_a_second_batch_over_the_same_runs_trains_nothing_and_changes_no_byte(batch):
-    output, _ = batch
-    before = {path: path.read_bytes() for path in (output / "figures").iterdir()}
-    done = run_batch(*SWEEP, *TINY, "--output", output)
+def test_a_second_batch_over_the_same_runs_trains_nothing_and_changes_no_byte(batch, tmp_path):
+    shutil.copytree(batch[0], tmp_path / "again")
+    done = run_batch(*SWEEP, *TINY, "--output", tmp_path / "again")
     assert "9 runs, 9 done before" in done.stdout
     assert "epoch" not in done.stdout
-    assert {path: path.read_bytes() for path in (output / "figures").iterdir()} == before
+    for path in (batch[0] / "figures").iterdir():
+        assert (tmp_path / "again" / "figures" / path.name).read_bytes() == path.read_bytes(), path
 
 
 def test_a_changed_record_changes_the_pdf(batch, tmp_path):

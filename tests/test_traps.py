@@ -8,11 +8,12 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
-from conftest import ROOT, TINY, run_batch
+from conftest import ROOT, TINY, refusal, run_batch
 from nbformat.v4 import new_code_cell, new_notebook
 
 import claims
-from reproduce import alone_in, main
+from reproduce import alone_in
+from tests.faults import copy_project
 
 TRAPS = {  # figure: cells in front of the notebook's own, and what has to be said
     2: (["import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], "Kernel died"),
@@ -24,24 +25,11 @@ TRAPS = {  # figure: cells in front of the notebook's own, and what has to be sa
 }
 
 
-def copy_of_the_project(folder):
-    ignored = shutil.ignore_patterns(".*", "data", "runs", "trial", "__pycache__", "tests", "benchmarks")
-    return shutil.copytree(ROOT, folder, ignore=ignored)
-
-
-def refusal(*arguments):
-    """Return the one line with which reproduce.py refuses its arguments."""
-    with pytest.raises(SystemExit) as refused:
-        main(list(map(str, arguments)))
-    assert "\n" not in refused.value.code
-    return refused.value.code
-
-
 # Kernels that end before their notebook does
 
 
 def test_a_run_counts_only_with_its_record_however_its_kernel_ends(tmp_path):
-    project = copy_of_the_project(tmp_path / "project")
+    project = copy_project(tmp_path / "project")
     for figure, (sources, _) in TRAPS.items():
         path = project / "notebooks" / f"figure_{figure}.ipynb"
         notebook = nbformat.read(path, 4)
