@@ -1,6 +1,7 @@
 """The README's commands are run, and its numbers are those of the committed records."""
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from conftest import ROOT, TINY
 
 import reporting
+from tests import torture
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -75,3 +77,9 @@ def test_the_readmes_table_is_made_from_the_committed_records(tmp_path):
     results = reporting.load_results(tmp_path / "figures")
     assert len(results) == 8
     assert reporting.results_table(results, link="notebooks/figure_{}.ipynb").data in README
+
+
+def test_the_readme_shows_the_last_result_of_make_torture():
+    result = json.loads(torture.RESULT.read_text())
+    assert result.keys() == torture.PARTS.keys()
+    assert torture.table(result) in README

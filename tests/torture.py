@@ -53,23 +53,24 @@ def try_repeats(times=10):
     return {"repeats": times, "hash": hashes[0]}
 
 
-ROWS = {  # part: what was done, and which of its numbers says how often
-    "faults": ("every write, sync, rename and start of a process of a batch fails in four ways", "faults"),
-    "kills": ("`kill -9` at a random moment", "kills"),
-    "damage": ("a damaged input is read", "inputs"),
-    "repeats": ("the quick batch is repeated", "repeats"),
+KEPT = "every finished record kept; run again, the same bytes"
+ROWS = {  # part: what was tried, which of its numbers says how often, and what it means that there is a result
+    "faults": ("a write, sync, rename or start of a process that fails, each in four ways", "faults", KEPT),
+    "kills": ("`kill -9` at a random moment", "kills", KEPT),
+    "damage": ("a damaged input", "inputs", "refused in one line, or harmless"),
+    "repeats": ("the quick batch again", "repeats", "the same bytes"),
 }
 PARTS = {"faults": try_faults, "kills": try_kills, "damage": try_damage, "repeats": try_repeats}
 
 
 def table(result):
     """Write what came out as a table for the README: a line a part."""
-    lines = ["| What was done | Times | How it ended |", "|:--|--:|:--|"]
-    for name, (what, count) in ROWS.items():
+    lines = ["| Tried | Times | Of these | Outcome |", "|:--|--:|:--|:--|"]
+    for name, (what, count, outcome) in ROWS.items():
         if name in result:
-            hidden = (count, "minutes", "steps")
-            details = "; ".join(f"{key} {value}" for key, value in result[name].items() if key not in hidden)
-            lines.append(f"| {what} | {result[name][count]:,} | {details} |")
+            numbers = {key: f"{value:,}" if isinstance(value, int) else value for key, value in result[name].items()}
+            kinds = [f"{key} {value}" for key, value in numbers.items() if key not in (count, "minutes", "steps")]
+            lines.append(f"| {what} | {numbers[count]} | {'; '.join(kinds)} | {outcome} |")
     return "\n".join(lines)
 
 
