@@ -35,7 +35,7 @@ from typst_exporter import TypstPDFExporter
 ROOT = records.ROOT
 QUICK = {"num_epochs": 3, "train_limit": 3000}
 # Measured, for --list and the time left: seconds that a notebook takes to start, and a unit of `Run.cost`; and units.
-START, EPOCH = 10, 15
+START, EPOCH = 7, 15
 AUGMENTATION = {"RandomAffine": 1.2, "RandomHorizontalFlip": 0.1, "RandomErasing": 0.2}
 
 
