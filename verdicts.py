@@ -164,12 +164,14 @@ class Pair:
     Attributes:
         first, second: accuracies, one a seed, in the same order of seeds.
         corrected: the test's p-value after Holm's correction for all the pairs that are tested together.
+        num_tested: how many these are.
     """
 
     first: tuple
     second: tuple
     margin: float = 0.0
     corrected: float = float("nan")
+    num_tested: int = 1
     settings: tuple = ()
 
     @cached_property
@@ -196,14 +198,17 @@ class Pair:
 
     @property
     def seeds_needed(self):
-        """Seeds with which the test would find a true difference as large as ours with 80 %; None if over 1000."""
+        """Seeds with which a true difference as large as ours would be found with 80 %; None if over 1000.
+
+        Found means: by the test, at the level that Holm's correction asks of the smallest of all p-values.
+        """
         effect, deviation = abs(self.difference.mean - self.margin), self.difference.deviation
         if self.difference.num_seeds < LEAST_SEEDS:
             return None
         if deviation == 0:
             return LEAST_SEEDS if effect > 1e-12 else None
         seeds = np.arange(LEAST_SEEDS, 1001)
-        critical = stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)
+        critical = stats.t.isf((1 - CONFIDENCE) / 2 / self.num_tested, seeds - 1)
         enough = stats.nct.sf(critical, seeds - 1, effect / deviation * seeds**0.5) >= POWER
         return int(seeds[enough.argmax()]) if enough.any() else None
 
@@ -270,9 +275,13 @@ def judge_comparisons(table, known, overrides=None):
         ]
         relation = "better" if "better" in comparison else "no_better"
         found.append(Comparison(name, comparison["claim"], comparison["figure"], relation, tuple(pairs)))
-    corrected = iter(holm([pair.p for comparison in found for pair in comparison.pairs]))
+    p_values = [pair.p for comparison in found for pair in comparison.pairs]
+    corrected, num_tested = iter(holm(p_values)), np.count_nonzero(~np.isnan(p_values))
     return [
-        replace(comparison, pairs=tuple(replace(pair, corrected=next(corrected)) for pair in comparison.pairs))
+        replace(
+            comparison,
+            pairs=tuple(replace(pair, corrected=next(corrected), num_tested=num_tested) for pair in comparison.pairs),
+        )
         for comparison in found
     ]
 

@@ -205,18 +205,23 @@ def simulated(rng, num_pairs, num_seeds, effect):
     return [Pair(tuple(a), tuple(b)) for a, b in zip(first, second, strict=True)]
 
 
-def measured(effect):
+def measured(effect, num_tested=1):
     """Make a pair whose differences have just this mean, in their standard deviations."""
-    return Pair(tuple(0.5 + 0.01 * (effect + np.array([-1.0, 0.0, 1.0]))), (0.5,) * 3)
+    return Pair(tuple(0.5 + 0.01 * (effect + np.array([-1.0, 0.0, 1.0]))), (0.5,) * 3, num_tested=num_tested)
 
 
-@pytest.mark.parametrize(("effect", "expected"), [(0.6, 24), (1.0, 10), (2.5, 4)])
-def test_with_the_seeds_needed_a_true_difference_is_found_4_times_of_5_and_with_fewer_seldomer(effect, expected):
-    needed = measured(effect).seeds_needed
+@pytest.mark.parametrize(
+    ("effect", "num_tested", "expected"), [(0.6, 1, 24), (1.0, 1, 10), (2.5, 1, 4), (1.0, 50, 23), (2.5, 50, 8)]
+)
+def test_with_the_seeds_needed_a_true_difference_is_found_4_times_of_5_and_with_fewer_seldomer(
+    effect, num_tested, expected
+):
+    needed = measured(effect, num_tested).seeds_needed
     assert needed == expected
+    level = 0.05 / num_tested
     rng = np.random.default_rng(0)
     enough, too_few = (
-        confidence([pair.p < 0.05 and pair.difference.mean > 0 for pair in simulated(rng, 1000, num_seeds, effect)])
+        confidence([pair.p < level and pair.difference.mean > 0 for pair in simulated(rng, 1000, num_seeds, effect)])
         for num_seeds in (needed, needed - 1)
     )
     assert enough.high >= 0.8
