@@ -11,7 +11,7 @@ sweeps: $(VENV)/ready
 	$(VENV)/bin/python reproduce.py --sweeps --seeds $(SEEDS)
 
 test: $(VENV)/ready $(VENV)/colab/ready
-	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 torture: $(VENV)/ready
 	$(VENV)/bin/python -m tests.torture
