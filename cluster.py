@@ -135,7 +135,7 @@ def execute_notebook(project, name, parameters, timeout=DAY, **options):
         start_timeout=300,
         timeout_func=lambda cell: max(1, deadline - time.monotonic()),
         config=config,
-        extra_arguments=["--log-level=CRITICAL"],  # it logs its own end as an error
+        extra_arguments=["--log-level=CRITICAL"],  # a kernel's end would be an error in its log
         **options,
     )
 

@@ -13,7 +13,6 @@ from pypdf import PdfReader
 
 import fashion_mnist
 import records
-import reproduce
 
 ROOT = Path(__file__).parent.parent
 TINY = ["-p", "num_epochs", "3", "-p", "train_limit", "600"]
@@ -28,8 +27,10 @@ def run_batch(*arguments, root=ROOT, **kwargs):
 
 def refusal(*arguments):
     """Return the one line with which reproduce.py refuses its arguments."""
+    from reproduce import main  # a second of imports that most tests can do without
+
     with pytest.raises(SystemExit) as refused:
-        reproduce.main(list(map(str, arguments)))
+        main(list(map(str, arguments)))
     assert "\n" not in refused.value.code
     return refused.value.code
 
