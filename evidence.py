@@ -69,7 +69,8 @@ def _percentile(value):
 def _needed(pair):
     if pair.difference.num_seeds < verdicts.LEAST_SEEDS:
         return NOT_MEASURED
-    return ">1000" if pair.seeds_needed is None else f"{pair.seeds_needed}"
+    needed = pair.seeds_needed
+    return ">1000" if needed is None else f"{needed}"
 
 
 def _number_of(count, thing):

@@ -323,12 +323,12 @@ def select(records, parameters):
     With a constant learning rate a shorter run is the beginning of a longer one. So a longer run counts as well, cut
     to its first epochs, where the setting's own was not run; it then no longer says which images were recognised.
     """
-    setting = {**_determinants(parameters), "seed": None, "num_epochs": None}
-    num_epochs = parameters["num_epochs"]
+    setting, num_epochs = _determinants(parameters), parameters["num_epochs"]
+    cuttable = "schedule" not in setting
+    names = [name for name in PARAMETERS if name not in (*NOT_IN_KEY, "seed", "num_epochs")]
     by_seed = {}
     for record in sorted(records, key=lambda record: record["num_epochs"], reverse=True):
-        if {**_determinants(record), "seed": None, "num_epochs": None} == setting:
-            cuttable = "schedule" not in setting
+        if all(record.get(name) == setting.get(name) for name in names):
             fits = record["num_epochs"] >= num_epochs if cuttable else record["num_epochs"] == num_epochs
             if fits and record["training_version"] == TRAINING_VERSION:
                 by_seed[record["seed"]] = _first_epochs(record, num_epochs)

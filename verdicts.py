@@ -111,10 +111,10 @@ def judge_numbers(table, known, overrides=None):
         (name, figure["change"], claims.notebook_defaults(name), figure["reported"])
         for name, figure in known["figures"].items()
     ]
-    of_figures = [setting | {"num_rounds": 1} for _, _, setting, _ in stated]
+    of_figures = [setting for _, _, setting, _ in stated]
     for sweep in known["sweeps"]:
         for changes, setting, reported in claims.reported_settings(sweep, known):
-            if setting | {"num_rounds": 1} not in of_figures:
+            if not any(claims.are_same(setting, figure) for figure in of_figures):
                 what = ", ".join(f"{name.replace('_', ' ')} {_written(value)}" for name, value in changes.items())
                 stated.append((sweep, what, setting, reported))
     return [

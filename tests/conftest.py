@@ -58,10 +58,9 @@ def run_notebook(notebook, **parameters):
 
 def made_up_record(setting, seed=0, accuracy=0.5, **changes):
     """Build a record like those of `records.write_record`, with the same accuracy after every epoch."""
-    determinants = {name: value for name, value in setting.items() if name not in records.NOT_IN_KEY}
     return {
         "notebook": "figure_4",
-        **determinants,
+        **records._determinants(setting),
         "seed": seed,
         "test_accuracy": accuracy,
         "train_losses": [1.0] * setting["num_epochs"],

@@ -8,7 +8,7 @@ import papermill
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, made_up_record
 
 import claims
 import evidence
@@ -78,17 +78,11 @@ def test_the_notebook_runs_and_its_record_says_the_schedule(tmp_path):
 
 def test_a_cycle_is_no_beginning_of_a_longer_one():
     setting = claims.notebook_defaults("beyond") | {"seed": 0}
-    longer = {
-        "notebook": "beyond",
-        **records._determinants(setting | {"num_epochs": 30}),
-        "test_accuracy": 0.9,
-        "test_accuracies": [0.9] * 30,
-        "training_version": records.TRAINING_VERSION,
-    }
+    longer = made_up_record(setting | {"num_epochs": 30})
     assert records.select([longer], setting) == []
     assert records.select([longer], setting | {"num_epochs": 30}) == [longer]
-    constant = longer | {"schedule": "constant"}
-    (cut,) = records.select([constant], setting | {"schedule": "constant"})
+    constant = setting | {"schedule": "constant"}
+    (cut,) = records.select([made_up_record(constant | {"num_epochs": 30})], constant)
     assert cut["num_epochs"] == len(cut["test_accuracies"]) == setting["num_epochs"]
 
 

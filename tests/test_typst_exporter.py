@@ -19,6 +19,11 @@ FIGURE = {
 TABLE = "| network | accuracy |\n|:--|--:|\n| wide | 0.8912 |\n\n: Measured accuracies"
 
 
+def table(name, num_rows):
+    rows = "".join(f"\n| {name} {number} | 0.5 |" for number in range(num_rows))
+    return f"| setting | measured |\n|:--|--:|{rows}"
+
+
 def code_cell(*outputs, source="pass", tags=(), **metadata):
     return v4.new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags), **metadata})
 
@@ -199,6 +204,20 @@ def test_a_table_has_a_marked_header_row_and_only_captioned_tables_are_counted()
     kinds = [element.get("/S") for element in structure_elements(report.pdf)]
     assert kinds.count("/TH") == 4
     assert "Table 1: Measured accuracies" in report.text
+
+
+@pytest.mark.parametrize("num_paragraphs", range(20, 24))
+def test_a_small_table_stays_on_one_page(num_paragraphs):
+    report = export(TITLE, *["paragraph"] * num_paragraphs, table("row", 12))
+    assert len([page for page in report.pdf.pages if "row" in page.extract_text()]) == 1
+
+
+def test_a_large_table_goes_on_from_page_to_page_with_its_head():
+    pages = export(TITLE, table("row", 120)).pdf.pages
+    assert all("measured" in page.extract_text() for page in pages)
+    assert "row 0 " in pages[0].extract_text()
+    assert "row 119 " in pages[-1].extract_text()
+    assert len(pages) > 1
 
 
 def test_code_is_hidden_by_default():
