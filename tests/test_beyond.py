@@ -112,6 +112,11 @@ def test_candidates_within_the_cost_of_figure_9_take_no_more_arithmetic():
         assert evidence._training_cost(setting) <= evidence._training_cost(claims.notebook_defaults("figure_9")), name
 
 
+def test_the_notebook_has_what_was_chosen_within_the_cost_of_figure_9():
+    _, chosen = claims.beyond_settings("within_cost", KNOWN)
+    assert chosen == claims.notebook_defaults("beyond")
+
+
 @pytest.mark.parametrize("search", KNOWN["beyond"])
 def test_the_chosen_candidate_is_the_best_on_the_committed_held_out_images(search):
     """Of the candidates that were run with the most seeds; the test accuracies are not looked at."""
