@@ -78,11 +78,11 @@ def test_the_notebook_runs_and_its_record_says_the_schedule(tmp_path):
 
 def test_a_cycle_is_no_beginning_of_a_longer_one():
     setting = claims.notebook_defaults("beyond") | {"seed": 0}
-    longer = made_up_record(setting | {"num_epochs": 30})
+    longer = made_up_record(setting | {"num_epochs": 60})
     assert records.select([longer], setting) == []
-    assert records.select([longer], setting | {"num_epochs": 30}) == [longer]
+    assert records.select([longer], setting | {"num_epochs": 60}) == [longer]
     constant = setting | {"schedule": "constant"}
-    (cut,) = records.select([made_up_record(constant | {"num_epochs": 30})], constant)
+    (cut,) = records.select([made_up_record(constant | {"num_epochs": 60})], constant)
     assert cut["num_epochs"] == len(cut["test_accuracies"]) == setting["num_epochs"]
 
 
