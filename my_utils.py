@@ -358,7 +358,7 @@ def plot_curves(histories, reported=None, first_reported_epoch=1):
         A `matplotlib.figure.Figure`.
     """
     with style.context(["petroff10", STYLE]):
-        figure = Figure(figsize=(6.3, 2.7), layout="constrained")
+        figure = Figure(figsize=(6.3, 2.4), layout="constrained")
         axes = figure.add_subplot()
         draw_curves(axes, histories, reported, first_reported_epoch)
         axes.set(xlabel="epoch", ylabel="accuracy, and loss in nats")

@@ -123,6 +123,20 @@ def judge_numbers(table, known, overrides=None):
     ]
 
 
+def luck(numbers):
+    """Say how far up reported numbers lie among our runs, on average over those whose runs scatter.
+
+    Returns:
+        The mean percentile, in [0, 1], and the probability that chance alone brings it as far up or farther, by the
+        normal approximation to the mean of independent percentiles; nan for both if no runs scatter.
+    """
+    percentiles = [number.sample.percentile(number.reported) for number in numbers if number.sample.deviation > 0]
+    if not percentiles:
+        return float("nan"), float("nan")
+    mean = float(np.mean(percentiles))
+    return mean, float(stats.norm.sf((mean - 0.5) * (12 * len(percentiles)) ** 0.5))
+
+
 def _written(value):
     return " and ".join(value) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
 

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, made_up_record
 
 import claims
 import evidence
@@ -23,7 +23,7 @@ def number(reported, *accuracies, name="figure_4"):
 
 
 def of(numbers=(), comparisons=()):
-    return {"numbers": list(numbers), "comparisons": list(comparisons)}
+    return {"numbers": list(numbers), "comparisons": list(comparisons), "claims": claims.load()}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,22 @@ def test_the_summary_counts_the_verdicts():
     text = evidence.summary(of(numbers, [Comparison("a", "A", 3, "better", (PAIR,))])).data
     assert "Of the report's 3 numbers, 1 holds, 1 is contradicted and 1 has too few runs yet." in text
     assert "Of its 1 comparison, **1 holds**." in text
-    assert re.search(r"at percentile \d+ of ours", text)
+    assert re.search(r"at percentile \d+ of ours; chance alone brings it so far up with p (=|<) 0\.\d+", text)
+
+
+def test_only_the_figures_own_numbers_count_for_the_reports_luck():
+    figures = [number(0.83, 0.8, 0.81, 0.79, name=f"figure_{n}") for n in range(3, 10)]
+    others = [number(0.1, 0.8, 0.81, 0.79, name="figure_2_epochs"), number(0.1, 0.1, 0.1, 0.1, name="figure_2")]
+    percentile = f"{100 * figures[0].sample.percentile(0.83):.0f}"
+    text = evidence.summary(of(figures + others, [Comparison("a", "A", 3, "better", (PAIR,))])).data
+    assert f"at percentile {percentile} of ours" in text
+
+
+def test_the_verdict_on_a_number_is_a_sentence(committed):
+    contradicted = committed | {"numbers": [number(0.9, 0.8, 0.81, 0.79)], "comparisons": []}
+    assert evidence.figure_verdict("figure_4", contradicted).data.startswith("**The number is contradicted.**")
+    holds = committed | {"numbers": [number(0.8, 0.8, 0.81, 0.79)], "comparisons": []}
+    assert evidence.figure_verdict("figure_4", holds).data.startswith("**The number holds.**")
 
 
 def test_a_comparison_gets_a_row_with_difference_interval_p_and_verdict():
@@ -105,7 +120,13 @@ def test_the_committed_drawings_are_made_from_the_committed_records(committed):
 def test_a_folder_without_runs_gives_sentences_instead_of_drawings(tmp_path):
     empty = evidence.load(tmp_path)
     assert set(evidence.drawings(empty)) == {"claims", "signals"}
-    for show in (evidence.show_grid, evidence.show_images, evidence.show_effects, evidence.selection_table):
+    for show in (
+        evidence.show_grid,
+        evidence.show_images,
+        evidence.show_effects,
+        evidence.selection_table,
+        evidence.beyond_sentence,
+    ):
         assert "make sweeps" in show(empty).data
     assert "too few runs" in evidence.comparisons_table(empty).data
 
@@ -161,6 +182,20 @@ def test_effects_and_selection_are_drawn_from_made_up_runs(tmp_path):
     for row, sweep in zip(rows, known["held_out"], strict=True):
         trainings = len(claims.sweep_settings(sweep, known))
         assert f"| {trainings} | 3 |" in row
+
+
+def test_the_sentence_on_what_lies_beyond_gives_the_chosen_candidates_means(tmp_path):
+    known = claims.load()
+    table = []
+    for search, mean in (("within_cost", 0.9), ("no_limit", 0.92)):
+        held_out, chosen = claims.beyond_settings(search, known)
+        for seed, gap in enumerate((-0.001, 0, 0.001)):
+            table.append(made_up_record(chosen, seed, mean + gap))
+        table += [made_up_record(setting, 0, 0.99) for setting in held_out.values()]
+    sentence = evidence.beyond_sentence(evidence.load() | {"table": table}).data
+    assert "**0.9000** at no more arithmetic than Figure 9 takes (3 seeds, 95 % interval 0.8975 to 0.9025)" in sentence
+    assert "**0.9200** without such a limit (3 seeds" in sentence
+    assert "0.8884" in sentence
 
 
 def made(base, setting, seed, accuracy, validation=None):

@@ -13,7 +13,7 @@ from scipy import stats
 import claims
 import records
 import verdicts
-from verdicts import Pair, Sample
+from verdicts import Number, Pair, Sample
 
 CLAIMS = claims.load()
 FIGURE_3 = claims.notebook_defaults("figure_3")
@@ -46,6 +46,25 @@ def test_mean_deviation_and_interval_are_those_of_scipy(accuracies):
     assert sample.deviation == pytest.approx(np.std(accuracies, ddof=1))
     assert sample.interval == pytest.approx(expected)
     assert sample.num_seeds == len(accuracies)
+
+
+def test_luck_is_fair_where_numbers_are_ordinary_and_rare_where_they_are_not():
+    """Numbers drawn like the runs are found lucky at the 5 % level in about 5 % of reports of seven figures."""
+    generator = np.random.default_rng(0)
+
+    def chance(shift):
+        runs = generator.normal(0.88, 0.004, (7, 9))
+        return verdicts.luck([Number("figure_4", "", row[0] + shift, Sample(tuple(row[1:]))) for row in runs])[1]
+
+    low, high = confidence([chance(0) < 0.05 for _ in range(1000)])
+    assert low <= 0.05 <= high
+    assert np.mean([chance(0.006) < 0.05 for _ in range(200)]) > 0.9
+    assert np.mean([chance(-0.006) > 0.95 for _ in range(200)]) > 0.9
+
+
+def test_luck_is_unknown_where_no_runs_scatter():
+    still = Number("figure_2", "", 0.1, Sample((0.1, 0.1, 0.1)))
+    assert np.isnan(verdicts.luck([still, Number("figure_3", "", 0.8, Sample((0.8,)))])).all()
 
 
 def test_a_prediction_interval_covers_the_next_run_95_times_of_100():
