@@ -68,6 +68,10 @@ def _p(value):
     return NOT_MEASURED if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def _p_equals(value):
+    return f"p {_p(value)}" if _p(value).startswith("<") else f"p = {_p(value)}"
+
+
 def _percentile(value):
     return NOT_MEASURED if np.isnan(value) else f"{100 * value:.0f}"
 
@@ -102,10 +106,9 @@ def summary(evidence):
     )
     percentile, p = verdicts.luck([number for number in numbers if number.name in evidence["claims"]["figures"]])
     if not np.isnan(percentile):
-        written = f"p {_p(p)}" if p < 0.001 else f"p = {_p(p)}"
         text += (
             f" On average the accuracy of a figure from 3 on lies at percentile {100 * percentile:.0f} of ours; "
-            f"chance alone brings it so far up with {written}."
+            f"chance alone brings it so far up with {_p_equals(p)}."
         )
     return Markdown(text)
 
@@ -190,7 +193,7 @@ def _reason(comparison):
     closest = "the closest pair: " if len(comparison.pairs) > 1 else ""
     return (
         f" ({closest}{points(pair.difference.mean)} points, 95 % interval {_range(pair.difference.interval, points)}, "
-        f"{pair.difference.num_seeds} seeds)"
+        f"corrected {_p_equals(pair.corrected)}, {pair.difference.num_seeds} seeds)"
     )
 
 

@@ -69,7 +69,7 @@ def test_every_file_that_the_readme_links_exists():
             assert (ROOT / link).exists(), link
 
 
-def test_the_readmes_tables_are_made_from_the_committed_records(tmp_path):
+def test_the_readmes_results_are_made_from_the_committed_records(tmp_path):
     """The committed ones, since a `make report` on another processor may have changed last digits in figures/."""
     archive = subprocess.run(["git", "archive", "HEAD", "figures"], cwd=ROOT, capture_output=True)
     if archive.returncode:
@@ -78,7 +78,9 @@ def test_the_readmes_tables_are_made_from_the_committed_records(tmp_path):
     results = reporting.load_results(tmp_path / "figures")
     assert len(results) == 8
     assert reporting.results_table(results, link="notebooks/figure_{}.ipynb").data in README
-    assert evidence.comparisons_table(evidence.load(tmp_path / "figures")).data in README
+    found = evidence.load(tmp_path / "figures")
+    assert evidence.comparisons_table(found).data in README
+    assert evidence.beyond_sentence(found).data in README
 
 
 def test_the_readme_shows_the_last_result_of_make_torture():
