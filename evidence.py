@@ -69,7 +69,7 @@ def _p(value):
 
 
 def _p_equals(value):
-    return f"p {_p(value)}" if _p(value).startswith("<") else f"p = {_p(value)}"
+    return f"p {_p(value)}" if value < 0.001 else f"p = {_p(value)}"
 
 
 def _percentile(value):
@@ -177,8 +177,8 @@ def figure_verdict(figure, evidence=None):
     lines = [
         f"**The number {WORDS[number.verdict][0]}.** Over {sample.num_seeds} seeds the test accuracy is "
         f"{sample.mean:.4f} on average, and one more run would fall between {low:.4f} and {high:.4f} with 95 % "
-        "probability. "
-        f"The reported {number.reported:g} lies at percentile {_percentile(sample.percentile(number.reported))}."
+        f"probability. The reported {number.reported:g} lies at percentile "
+        f"{_percentile(sample.percentile(number.reported))}."
     ]
     for comparison in evidence["comparisons"]:
         if f"figure_{comparison.figure}" == figure:

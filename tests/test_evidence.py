@@ -158,18 +158,17 @@ def test_effects_and_selection_are_drawn_from_made_up_runs(tmp_path):
     """Batch norm is worth 2 points and everything else nothing; by validation the worst is chosen."""
     known = claims.load()
     generator = np.random.default_rng(0)
-    table = records.read_records(ROOT / "figures" / records.TABLE)
-    base = next(record for record in table if record["notebook"] == "figure_2")
     made_up = []
     for seed in range(3):
         for levels, setting in claims.factorial_settings(known):
             accuracy = 0.87 + 0.01 * levels[2] + generator.normal(0, 0.0001)
-            made_up.append(made(base, setting, seed, accuracy))
+            made_up.append(made_up_record(setting, seed, accuracy))
         for sweep in known["held_out"]:
             settings = claims.held_out_settings(sweep, known)
             for rank, setting in enumerate(settings):
                 accuracy = 0.8 + 0.001 * rank
-                made_up.append(made(base, setting, seed, accuracy, validation=1 - accuracy))
+                validation = {"validation_accuracies": [1 - accuracy] * setting["num_epochs"]}
+                made_up.append(made_up_record(setting, seed, accuracy, **validation))
     records.merge(tmp_path / records.TABLE, made_up)
     found = evidence.load(tmp_path)
     effects = {effect.factors: effect.sample.mean for effect in found["effects"]}
@@ -184,27 +183,17 @@ def test_effects_and_selection_are_drawn_from_made_up_runs(tmp_path):
         assert f"| {trainings} | 3 |" in row
 
 
-def test_the_sentence_on_what_lies_beyond_gives_the_chosen_candidates_means(tmp_path):
-    known = claims.load()
-    table = []
+def test_the_sentence_on_what_lies_beyond_gives_the_chosen_candidates_means(committed):
+    known, table = committed["claims"], []
     for search, mean in (("within_cost", 0.9), ("no_limit", 0.92)):
         held_out, chosen = claims.beyond_settings(search, known)
         for seed, gap in enumerate((-0.001, 0, 0.001)):
             table.append(made_up_record(chosen, seed, mean + gap))
         table += [made_up_record(setting, 0, 0.99) for setting in held_out.values()]
-    sentence = evidence.beyond_sentence(evidence.load() | {"table": table}).data
+    sentence = evidence.beyond_sentence(committed | {"table": table}).data
     assert "**0.9000** at no more arithmetic than Figure 9 takes (3 seeds, 95 % interval 0.8975 to 0.9025)" in sentence
     assert "**0.9200** without such a limit (3 seeds" in sentence
     assert "0.8884" in sentence
-
-
-def made(base, setting, seed, accuracy, validation=None):
-    """Build a record of a setting with one accuracy for all epochs."""
-    curves = {"test_accuracies": [accuracy] * setting["num_epochs"]}
-    if validation is not None:
-        curves["validation_accuracies"] = [validation] * setting["num_epochs"]
-    kept = {name: value for name, value in base.items() if not name.endswith(("losses", "accuracies"))}
-    return {**kept, **records._determinants(setting | {"seed": seed}), "test_accuracy": accuracy, **curves}
 
 
 def test_the_report_reads_the_committed_measurement_of_signals(tmp_path):
