@@ -32,6 +32,8 @@ ROOT = Path(__file__).parent
 NEEDED = ("*.py", "claims.yaml", "notebooks/*.ipynb", "figures/*.json*")  # by a run, of the project
 RETRIES = 2
 DAY = 24 * 60 * 60  # seconds
+# A kernel that ends may close a socket before its last use (ipykernel #1518), and tornado would print a traceback.
+QUIET = "__import__('logging').getLogger('tornado').setLevel('CRITICAL')"
 
 
 class ClusterError(Exception):
@@ -135,7 +137,10 @@ def execute_notebook(project, name, parameters, timeout=DAY, **options):
         start_timeout=300,
         timeout_func=lambda cell: max(1, deadline - time.monotonic()),
         config=config,
-        extra_arguments=["--log-level=CRITICAL"],  # a kernel's end would be an error in its log
+        extra_arguments=[
+            "--log-level=CRITICAL",  # a kernel's end would be an error in its log
+            f"--IPKernelApp.exec_lines={QUIET}",
+        ],
         **options,
     )
 

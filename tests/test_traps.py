@@ -12,6 +12,7 @@ from conftest import ROOT, TINY, refusal, run_batch
 from nbformat.v4 import new_code_cell, new_notebook
 
 import claims
+import cluster
 from reproduce import alone_in
 from tests.faults import copy_project
 
@@ -23,6 +24,7 @@ TRAPS = {  # figure: cells in front of the notebook's own, and what has to be sa
     6: (["import time; time.sleep(2)"] * 10, "took longer than --timeout allows"),
     7: (["raise ValueError('two\\nlines')"], "ValueError: two lines"),
 }
+KERNEL = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
 
 
 # Kernels that end before their notebook does
@@ -46,6 +48,14 @@ def test_a_run_counts_only_with_its_record_however_its_kernel_ends(tmp_path):
     assert {path.name for path in (tmp_path / "output" / "runs").iterdir()} == {"batch.lock"}
 
 
+def test_a_harmless_error_in_a_kernels_messages_is_not_printed(tmp_path, capfd):
+    code = "import time; get_ipython().kernel.control_stream.io_loop.add_callback(lambda: 1 / 0); time.sleep(0.5)"
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(new_notebook(cells=[new_code_cell(code)], metadata=KERNEL), tmp_path / "notebooks" / "trap.ipynb")
+    cluster.execute_notebook(tmp_path, "trap", {})
+    assert "Traceback" not in capfd.readouterr().err
+
+
 # Parameters that don't arrive
 
 
@@ -54,8 +64,7 @@ def small_notebook(path, tags=(["parameters"],)):
     source = 'learning_rate: float = 0.1  # of SGD\nbatch_size: int = 256\nruns_folder: str = "runs"'
     cells = [new_code_cell(source, metadata={"tags": of_cell}) for of_cell in tags]
     check = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nimport records\nrecords.check_parameters(globals())"
-    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
-    nbformat.write(new_notebook(cells=[*cells, new_code_cell(check)], metadata=kernel), path)
+    nbformat.write(new_notebook(cells=[*cells, new_code_cell(check)], metadata=KERNEL), path)
     return path
 
 
