@@ -505,18 +505,31 @@ def show_images(evidence):
 def show_effects(evidence):
     """Display the effects of the factorial, if there are runs of it."""
     effects = evidence["effects"]
-    if not effects[0].sample.num_seeds:
+    num_seeds = effects[0].sample.num_seeds
+    if not num_seeds:
         return _not_yet("the factorial")
+    lines = "lines are 95 % intervals" if num_seeds > 1 else "too few for intervals"
     show_drawing(
         draw_effects(evidence),
         f"What each factor changes, averaged over the settings of the four others, and how two of them interact; "
-        f"{_number_of(effects[0].sample.num_seeds, 'seed')}, lines are 95 % intervals.",
+        f"{_number_of(num_seeds, 'seed')}, {lines}.",
         "Effects on test accuracy in points: "
         + ", ".join(f"{' with '.join(e.factors)} {points(e.sample.mean)}" for e in effects)
         + ".",
         _number(5),
     )
     return None
+
+
+def effects_sentence(evidence):
+    """Say which effects of the factorial can be told from chance, in points."""
+    effects = evidence["effects"]
+    num_seeds = effects[0].sample.num_seeds
+    if num_seeds < verdicts.LEAST_SEEDS:
+        return Markdown(f"Which effects can be told from chance takes {verdicts.LEAST_SEEDS} seeds to say.")
+    found = [f"{' × '.join(e.factors)} ({points(e.sample.mean)})" for e in effects if e.is_found]
+    told = f"these can be told from chance: {', '.join(found)}" if found else "none can be told from chance"
+    return Markdown(f"Of these {len(effects)} effects, in points and corrected together after Holm, {told}.")
 
 
 def images_sentence(evidence):

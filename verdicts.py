@@ -78,6 +78,14 @@ class Sample:
         scale = self.deviation * (1 + 1 / self.num_seeds) ** 0.5
         return float(stats.t.cdf((accuracy - self.mean) / scale, self.num_seeds - 1))
 
+    def p(self, expected):
+        """Test the mean against an expected one: p of a two-sided t-test; nan if there are too few seeds."""
+        if self.num_seeds < LEAST_SEEDS:
+            return float("nan")
+        if self.deviation == 0:
+            return float(abs(self.mean - expected) < 1e-12)
+        return float(stats.ttest_1samp(self.accuracies, expected).pvalue)
+
 
 @dataclass(frozen=True)
 class Number:
@@ -196,11 +204,7 @@ class Pair:
     @cached_property
     def p(self):
         """Of the two-sided paired t-test against the margin; nan if there are too few seeds."""
-        if self.difference.num_seeds < LEAST_SEEDS:
-            return float("nan")
-        if self.difference.deviation == 0:
-            return float(abs(self.difference.mean - self.margin) < 1e-12)
-        return float(stats.ttest_1samp(self.difference.accuracies, self.margin).pvalue)
+        return self.difference.p(self.margin)
 
     @property
     def probability(self):
@@ -328,6 +332,11 @@ class Effect:
 
     factors: tuple
     sample: Sample  # the effect, one estimate a seed
+    corrected: float  # p of its t-test against 0, after Holm's correction for all effects
+
+    @property
+    def is_found(self):
+        return self.corrected < 1 - CONFIDENCE
 
 
 def factorial_effects(table, known, overrides=None):
@@ -346,12 +355,11 @@ def factorial_effects(table, known, overrides=None):
     levels = np.array([run_levels for run_levels, _ in runs])  # (runs, factors)
     indices = range(len(names))
     groups = [(i,) for i in indices] + [(i, j) for i in indices for j in indices if i < j]
+    samples = [Sample(tuple((levels[:, group].prod(1) @ measured / (len(runs) / 2)).tolist())) for group in groups]
+    corrected = holm([sample.p(0) for sample in samples])
     return [
-        Effect(
-            tuple(names[i] for i in group),
-            Sample(tuple((levels[:, group].prod(1) @ measured / (len(runs) / 2)).tolist())),
-        )
-        for group in groups
+        Effect(tuple(names[i] for i in group), sample, p)
+        for group, sample, p in zip(groups, samples, corrected, strict=True)
     ]
 
 

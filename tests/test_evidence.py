@@ -129,6 +129,7 @@ def test_a_folder_without_runs_gives_sentences_instead_of_drawings(tmp_path):
     ):
         assert "make sweeps" in show(empty).data
     assert "too few runs" in evidence.comparisons_table(empty).data
+    assert "takes 3 seeds" in evidence.effects_sentence(empty).data
 
 
 def test_a_changed_record_changes_the_verdict(tmp_path):
@@ -174,6 +175,7 @@ def test_effects_and_selection_are_drawn_from_made_up_runs(tmp_path):
     effects = {effect.factors: effect.sample.mean for effect in found["effects"]}
     assert effects[("batch norm",)] == pytest.approx(0.02, abs=0.0005)
     assert all(abs(value) < 0.0005 for factors, value in effects.items() if factors != ("batch norm",))
+    assert "told from chance: batch norm (+2.00)." in evidence.effects_sentence(found).data
     (axes,) = evidence.draw_effects(found).axes
     assert [label.get_text() for label in axes.get_yticklabels()][:3] == ["Adam", "weight decay", "batch norm"]
     rows = evidence.selection_table(found).data.splitlines()[2:]
