@@ -12,6 +12,7 @@ from fast_forward import (
     BLOCK,
     Hidden,
     WeightTimesHidden,
+    _random_mask,
     _random_positions,
     can_fast_forward,
     fast_forward,
@@ -227,15 +228,19 @@ def test_the_mean_product_with_dropout_is_the_product_times_the_share_kept(dropo
     assert torch.all((mean - expected).abs() <= 5 * (variance / num_draws).sqrt() + 1e-12)
 
 
+def mask_of_positions(num_positions, probability):
+    return torch.zeros(num_positions).index_fill_(0, _random_positions(num_positions, probability), 1)
+
+
+@pytest.mark.parametrize("draw", [mask_of_positions, _random_mask])
 @pytest.mark.parametrize("probability", [0.01, 0.1, 0.5, 0.9])
-@pytest.mark.parametrize("num_positions", [1, 1000])
-def test_every_position_is_drawn_with_the_asked_probability(num_positions, probability):
+@pytest.mark.parametrize("num_positions", [1, 1000, 1001])
+def test_every_position_is_drawn_with_the_asked_probability(draw, num_positions, probability):
     torch.manual_seed(0)
     num_draws = 1000
     counts = torch.zeros(num_positions)
     for _ in range(num_draws):
-        positions = _random_positions(num_positions, probability)
-        counts[positions] += 1
+        counts += draw(num_positions, probability)
     variance = num_draws * probability * (1 - probability)
     squares = (counts - num_draws * probability) ** 2 / variance  # chi-square: mean 1, variance 2 + 1 / variance
     assert squares.max() < 6**2
