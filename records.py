@@ -29,7 +29,7 @@ from my_utils import AUGMENTATIONS, get_device
 
 ROOT = Path(__file__).parent
 
-TRAINING_VERSION = 1  # to be raised whenever the code changes the numbers that a run gives
+TRAINING_VERSION = 2  # to be raised whenever the code changes the numbers that a run gives
 
 OPTIMIZERS = ("SGD", "Adam", "AdamW")
 SCHEDULES = ("constant", "one_cycle")

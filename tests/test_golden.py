@@ -20,6 +20,7 @@ NOTEBOOKS = [*(f"figure_{number}" for number in range(2, 10)), "beyond"]
 TINY = {"num_epochs": 3, "num_rounds": 1, "train_limit": 96, "batch_size": 40, "device": "cpu", "seed": 1}
 VARIANTS = {name: {} for name in NOTEBOOKS} | {
     "beyond": {"num_hidden": [256, 128, 64, 32, 16], "augmentation": []},
+    "figure_7, half dropped": {"dropout": 0.5},
     "figure_8, augmented": {"augmentation": list(mu.AUGMENTATIONS), "dropout": 0.1},
     "figure_8, other norm": {"norm_axis": 2, "norm_after_relu": True, "patching": 1, "num_validation": 1000},
 }
