@@ -19,6 +19,7 @@ from pypdf import PdfReader
 SMALL = {"num_epochs": 1, "num_rounds": 1, "train_limit": 100}
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 SHOWN = ("report", "figure_9")
+DRAWINGS = {"report": 14, "figure_9": 1}  # the network, Figures 2 to 9, and five of the evidence
 # Faults of nbconvert's theme, not ours: pale prompts and a pale keyword, links in a text that are not underlined.
 OF_THE_THEME = {"exclude": [[".jp-InputPrompt"], [".jp-OutputPrompt"], [".highlight"], ["p > a"]]}
 
@@ -103,7 +104,7 @@ def test_a_page_is_accessible(executed, page, name):
     """Alternative texts, headings in order, contrast, a title and more: the rules of axe."""
     html, _ = convert(executed[0] / f"{name}.ipynb", "html")
     page.goto(html.as_uri())
-    assert page.locator("img:not([alt='Open in Colab'])").count() == {"report": 13, "figure_9": 1}[name]
+    assert page.locator("img:not([alt='Open in Colab'])").count() == DRAWINGS[name]
     found = Axe().run(page, context=OF_THE_THEME).response
     assert {rule["id"] for rule in found["passes"]} >= {
         "image-alt",
@@ -127,7 +128,7 @@ def test_stock_pdf_by_latex_has_drawings_and_captions(executed, name):
         for sheet in PdfReader(pdf).pages
         for drawn in sheet["/Resources"].get("/XObject", {}).values()
     }
-    assert len(drawings) == {"report": 13, "figure_9": 1}[name]
+    assert len(drawings) == DRAWINGS[name]
 
 
 @pytest.mark.parametrize("name", SHOWN)
