@@ -121,11 +121,11 @@ class Stem(nn.Module):
         return self.linear(self.patches(X))  # (B, P, D)
 
 
-class FeatureNorm(nn.Sequential):
+class FeatureNorm(nn.BatchNorm1d):
     """`BatchNorm1d` over the last axis of (B, rows, features) instead of the one in the middle."""
 
-    def __init__(self, num_features):
-        super().__init__(Transpose(), nn.BatchNorm1d(num_features), Transpose())
+    def forward(self, X):
+        return super().forward(X.flatten(0, 1)).unflatten(0, X.shape[:2])  # every row is one more of the batch
 
 
 def norm(num_rows, num_features, norm_axis):
