@@ -118,9 +118,10 @@ def comparisons_table(evidence):
     rows = []
     for comparison in evidence["comparisons"]:
         pair = comparison.closest
-        cells = [NOT_MEASURED] * 4 + ["0"]
+        cells = [NOT_MEASURED] * 5 + ["0"]
         if pair:
             cells = [
+                NOT_MEASURED if np.isnan(pair.reported) else points(pair.reported),
                 points(pair.difference.mean),
                 _range(pair.difference.interval, points),
                 f"{100 * pair.probability:.0f} %",
@@ -129,7 +130,7 @@ def comparisons_table(evidence):
             ]
         name = comparison.claim + (f" ({len(comparison.pairs)} pairs)" if len(comparison.pairs) > 1 else "")
         rows.append([f"{comparison.figure}", name, *cells, _verdict(comparison.verdict)])
-    head = ["Fig. ", "Claim ", "Points", "95 % interval", "Wins", "p", "Seeds", "Verdict "]
+    head = ["Fig. ", "Claim ", "Reported", "Measured", "95 % interval", "Wins", "p", "Seeds", "Verdict "]
     return markdown_table(head, rows)
 
 
@@ -191,8 +192,9 @@ def _reason(comparison):
     if not pair or pair.difference.num_seeds < verdicts.LEAST_SEEDS:
         return ""
     closest = "the closest pair: " if len(comparison.pairs) > 1 else ""
+    reported = "" if np.isnan(pair.reported) else f"reported {points(pair.reported)} points, measured "
     return (
-        f" ({closest}{points(pair.difference.mean)} points, 95 % interval {_range(pair.difference.interval, points)}, "
+        f" ({closest}{reported}{points(pair.difference.mean)} points, 95 % interval {_range(pair.difference.interval, points)}, "
         f"corrected {_p_equals(pair.corrected)}, {pair.difference.num_seeds} seeds)"
     )
 

@@ -115,6 +115,14 @@ def judge_numbers(table, known, overrides=None):
     Returns:
         A list of `Number`, figures first.
     """
+    return [
+        Number(name, what, reported, sample_of(table, setting | (overrides or {})))
+        for name, what, setting, reported in _stated(known)
+    ]
+
+
+def _stated(known):
+    """List what the report gives an accuracy of, once each: figure or sweep, what is changed, setting, accuracy."""
     stated = [
         (name, figure["change"], claims.notebook_defaults(name), figure["reported"])
         for name, figure in known["figures"].items()
@@ -125,10 +133,7 @@ def judge_numbers(table, known, overrides=None):
             if not any(claims.are_same(setting, figure) for figure in of_figures):
                 what = ", ".join(f"{name.replace('_', ' ')} {_written(value)}" for name, value in changes.items())
                 stated.append((sweep, what, setting, reported))
-    return [
-        Number(name, what, reported, sample_of(table, setting | (overrides or {})))
-        for name, what, setting, reported in stated
-    ]
+    return stated
 
 
 def luck(numbers):
@@ -187,6 +192,7 @@ class Pair:
         first, second: accuracies, one a seed, in the same order of seeds.
         corrected: the test's p-value after Holm's correction for all the pairs that are tested together.
         num_tested: how many these are.
+        reported: the report's accuracy of the first less that of the second; nan if it doesn't give both.
     """
 
     first: tuple
@@ -195,6 +201,7 @@ class Pair:
     corrected: float = float("nan")
     num_tested: int = 1
     settings: tuple = ()
+    reported: float = float("nan")
 
     @cached_property
     def difference(self):
@@ -285,10 +292,18 @@ def judge_comparisons(table, known, overrides=None):
     Returns:
         A list of `Comparison`, their p-values corrected together.
     """
+    stated = _stated(known)
+
+    def reported(setting):
+        return next((accuracy for _, _, other, accuracy in stated if claims.are_same(setting, other)), float("nan"))
+
     found = []
     for name, comparison in known["comparisons"].items():
         pairs = [
-            pair_of(table, a | (overrides or {}), b | (overrides or {}), comparison.get("margin", 0.0))
+            replace(
+                pair_of(table, a | (overrides or {}), b | (overrides or {}), comparison.get("margin", 0.0)),
+                reported=reported(a) - reported(b),
+            )
             for a, b in claims.compared_settings(comparison, known)
         ]
         relation = "better" if "better" in comparison else "no_better"

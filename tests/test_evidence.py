@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,21 +59,28 @@ def test_a_comparison_gets_a_row_with_difference_interval_p_and_verdict():
     row = evidence.comparisons_table(of(comparisons=[Comparison("a", "A helps", 3, "better", (PAIR,))])).data
     low, high = PAIR.difference.interval
     assert row.splitlines()[-1] == (
-        f"| 3 | A helps | +4.67 | {100 * low:+.2f} to {100 * high:+.2f} | 100 % | 0.004 | "
+        f"| 3 | A helps | – | +4.67 | {100 * low:+.2f} to {100 * high:+.2f} | 100 % | 0.004 | "
         f"3 ({PAIR.seeds_needed}) | ✓ holds |"
     )
+
+
+def test_the_difference_that_the_report_gives_stands_beside_ours():
+    comparison = Comparison("a", "A helps", 4, "better", (replace(PAIR, reported=0.0104),))
+    assert "| A helps | +1.04 | +4.67 |" in evidence.comparisons_table(of(comparisons=[comparison])).data
+    verdict = evidence.figure_verdict("figure_4", of([number(0.85, 0.84, 0.85, 0.86)], [comparison])).data
+    assert "(reported +1.04 points, measured +4.67 points, 95 % interval" in verdict
 
 
 def test_a_comparison_of_several_pairs_shows_the_one_that_speaks_most_against_it():
     weak = Pair((0.90, 0.90, 0.90), (0.85, 0.91, 0.90), corrected=1.0)
     row = evidence.comparisons_table(of(comparisons=[Comparison("a", "A", 3, "better", (PAIR, weak))])).data
-    assert "| A (2 pairs) | +1.33 |" in row
+    assert "| A (2 pairs) | – | +1.33 |" in row
     assert row.endswith("≈ not distinguishable |")
 
 
 def test_what_was_not_run_is_a_dash():
     row = evidence.comparisons_table(of(comparisons=[Comparison("a", "A", 3, "better", (Pair((), ()),))])).data
-    assert row.splitlines()[-1] == "| 3 | A | – | – | – | – | 0 | … too few runs |"
+    assert row.splitlines()[-1] == "| 3 | A | – | – | – | – | – | 0 | … too few runs |"
     row = evidence.numbers_table(of([number(0.85)])).data
     assert row.splitlines()[-1] == "| Figure 4: a change | 0.8500 | – | – | – | 0 | … too few runs |"
 

@@ -460,6 +460,19 @@ def test_no_pair_is_closest_where_none_has_runs():
     assert comparison.closest is None
 
 
+def test_a_pair_knows_the_difference_that_the_report_gives_if_it_gives_both_accuracies():
+    reported = {
+        comparison.name: [pair.reported for pair in comparison.pairs]
+        for comparison in verdicts.judge_comparisons([], CLAIMS)
+    }
+    assert reported["he"] == pytest.approx([0.8508 - 0.8404])
+    assert reported["n01_epochs"] == [0, 0]
+    assert reported["adam_first_try"] == pytest.approx([0.8789 - 0.1])
+    assert reported["epochs"] == pytest.approx([float("nan")] * 2, nan_ok=True)
+    assert np.isnan(reported["augmentation"]).tolist() == [True, True, True, False]
+    assert np.nanmin(reported["grid"]) == pytest.approx(0.8789 - 0.8688)
+
+
 def test_settings_of_a_trial_are_compared_by_the_runs_of_the_trial():
     trial = {"train_limit": 600}
     known = {"sweeps": {}, "comparisons": {"he": CLAIMS["comparisons"]["he"]}}
