@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cloudpickle
+import dask
 import nbformat
 import papermill
 from distributed import Client, LocalCluster, WorkerPlugin, get_worker
@@ -32,6 +33,8 @@ ROOT = Path(__file__).parent
 NEEDED = ("*.py", "claims.yaml", "notebooks/*.ipynb", "figures/*.json*")  # by a run, of the project
 RETRIES = 2
 DAY = 24 * 60 * 60  # seconds
+# What Dask does many times a second, to watch itself, would take a twentieth of two cores from the training.
+UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 # A kernel that ends may close a socket before its last use (ipykernel #1518), and tornado would print a traceback.
 QUIET = "__import__('logging').getLogger('tornado').setLevel('CRITICAL')"
 
@@ -161,13 +164,14 @@ def local_workers(jobs):
         ClusterError: they can't be started.
     """
     try:
-        workers = LocalCluster(
-            n_workers=jobs,
-            threads_per_worker=1,  # two runs of one thread are faster than one of two, and don't depend on the cores
-            memory_limit=0,
-            dashboard_address=":0",  # any free port: several batches may run at once
-            silence_logs=logging.CRITICAL,
-        )
+        with dask.config.set(UNWATCHED):
+            workers = LocalCluster(
+                n_workers=jobs,
+                threads_per_worker=1,  # two runs of one thread are faster than one of two, on any number of cores
+                memory_limit=0,
+                dashboard_address=":0",  # any free port: several batches may run at once
+                silence_logs=logging.CRITICAL,
+            )
     except Exception as error:  # whatever it is that Dask fails on
         raise ClusterError(f"the workers couldn't be started ({reason(error)}): run again") from error
     with workers, Client(workers) as client:

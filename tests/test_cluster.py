@@ -10,11 +10,13 @@ import sys
 import time
 from types import SimpleNamespace
 
+import dask
 import nbformat
 import pytest
 from conftest import ROOT, TINY, record_files
 from distributed import Client
 
+import cluster
 import fashion_mnist
 from reproduce import main
 from tests.faults import copy_project
@@ -181,3 +183,12 @@ def test_a_scheduler_that_does_not_answer_is_one_clear_line(tmp_path, address):
     with pytest.raises(SystemExit, match=f"^reproduce.py: no Dask scheduler answers at '{address}'") as refused:
         main(["4", *TINY, "--scheduler", address, "--output", str(tmp_path)])
     assert "\n" not in refused.value.code
+
+
+def test_workers_of_this_machine_leave_its_cores_to_the_training():
+    """Dask's defaults wake every process fifty times a second; whoever sets them up is left with his own."""
+    before = dict(dask.config.global_config)
+    with cluster.local_workers(1) as (client, _):
+        for name, value in cluster.UNWATCHED.items():
+            assert list(client.run(dask.config.get, name).values()) == [value], name
+    assert dask.config.global_config == before
