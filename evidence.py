@@ -194,7 +194,8 @@ def _reason(comparison):
     closest = "the closest pair: " if len(comparison.pairs) > 1 else ""
     reported = "" if np.isnan(pair.reported) else f"reported {points(pair.reported)} points, measured "
     return (
-        f" ({closest}{reported}{points(pair.difference.mean)} points, 95 % interval {_range(pair.difference.interval, points)}, "
+        f" ({closest}{reported}{points(pair.difference.mean)} points, "
+        f"95 % interval {_range(pair.difference.interval, points)}, "
         f"corrected {_p_equals(pair.corrected)}, {pair.difference.num_seeds} seeds)"
     )
 
