@@ -358,7 +358,7 @@ def judge(*made_up):
         name = f"claim_{len(comparisons)}"
         comparisons[name] = {"figure": 4, "claim": name, relation: first, "than": than, "margin": margin}
     table += runs_of(FIGURE_3, [0.5 + 0.01 * seed for seed in range(num_seeds)])
-    return verdicts.judge_comparisons(table, {"sweeps": {}, "comparisons": comparisons})
+    return verdicts.judge_comparisons(table, {"figures": {}, "sweeps": {}, "comparisons": comparisons})
 
 
 def verdict(relation, *pairs, margin=0.0):
