@@ -475,7 +475,7 @@ def test_a_pair_knows_the_difference_that_the_report_gives_if_it_gives_both_accu
 
 def test_settings_of_a_trial_are_compared_by_the_runs_of_the_trial():
     trial = {"train_limit": 600}
-    known = {"sweeps": {}, "comparisons": {"he": CLAIMS["comparisons"]["he"]}}
+    known = {"figures": {}, "sweeps": {}, "comparisons": {"he": CLAIMS["comparisons"]["he"]}}
     table = (
         runs_of(FIGURE_4 | trial, [0.6, 0.7]) + runs_of(FIGURE_3 | trial, [0.5, 0.4]) + runs_of(FIGURE_3, [0.1] * 2)
     )
