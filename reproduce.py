@@ -10,6 +10,7 @@ import argparse
 import ast
 import operator
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -154,9 +155,11 @@ class Progress:
         if not line.startswith("epoch "):
             return
         with self.lock:
-            epoch = int(line.split()[1])  # 1 again, if the run's worker was lost
-            self.done += self.costs[key] * (epoch - self.epochs.get(key, 0))
-            self.epochs[key] = epoch
+            epoch, in_round = (int(number) for number in re.findall(r"\d+", line)[:2])
+            before = self.epochs.get(key, 0)
+            # The next round of a run begins with epoch 1, and so does a run again if its worker was lost.
+            self.epochs[key] = before + 1 if before % in_round == epoch - 1 else epoch
+            self.done += self.costs[key] * (self.epochs[key] - before)
             share = self.done / self.total
             left = (time.monotonic() - self.started) * (1 - share) / share
             estimate = f" [{minutes(left)} left]" if share > 0.1 else ""  # the first epochs tell too little

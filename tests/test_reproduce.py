@@ -106,6 +106,17 @@ def test_a_batch_says_which_run_is_at_which_epoch_and_how_long_it_will_take(batc
     assert "figure_6 seed 0, learning_rate 0.2, num_epochs 3, train_limit 600: done in " in printed
 
 
+@pytest.mark.parametrize("lost_after", [0, 3, 7])
+def test_the_time_left_counts_the_epochs_of_all_rounds_and_those_of_a_lost_worker_once(capsys, tmp_path, lost_after):
+    (run,) = reproduce.plan([5], [], [0], {}, tmp_path)
+    progress = reproduce.Progress([run])
+    epochs = [1, 2, 3, 4, 5] * 3
+    for epoch in epochs[:lost_after] + epochs:
+        progress.on_epoch((0, (run.key, f"epoch {epoch} of 5: training loss 0.5000")))
+    assert progress.done == pytest.approx(run.cost)
+    assert capsys.readouterr().out.endswith("[0:00 left]\n")
+
+
 def test_weights_from_n01_end_at_the_accuracy_of_guessing(batch):
     output, _ = batch
     record = figures_of(output)["figure_2"]
