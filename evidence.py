@@ -11,7 +11,7 @@ import per_image
 import records
 import signals
 import verdicts
-from model import count_multiply_adds, get_possible_patches
+from model import Net, count_multiply_adds, get_possible_patches
 from reporting import markdown_table, points, show_drawing
 from verdicts import CONTRADICTED, HOLDS, UNDECIDED, UNTESTED
 
@@ -382,6 +382,7 @@ def beyond_table(evidence):
             rows.append(
                 [
                     f"**{words}**" if name == known["beyond"][search]["chosen"] else words,
+                    f"{_num_parameters(setting):,}",
                     f"{_training_cost(setting) / _training_cost(final):.2f}",
                     _accuracy(validation.mean),
                     f"{validation.num_seeds}",
@@ -390,7 +391,7 @@ def beyond_table(evidence):
                     f"{test.num_seeds}" if test.num_seeds else NOT_MEASURED,
                 ]
             )
-    head = ["Candidate ", "Cost", "Validation", "Seeds", "Test", "95 % interval", "Seeds"]
+    head = ["Candidate ", "Parameters", "Cost", "Validation", "Seeds", "Test", "95 % interval", "Seeds"]
     return markdown_table(head, rows)
 
 
@@ -412,6 +413,12 @@ def beyond_sentence(evidence):
         "With other parameters, chosen on held-out training images, the network's mean test accuracy is "
         f"{' and '.join(reached)}. The report's best run has {reported:g}."
     )
+
+
+def _num_parameters(setting):
+    patches = get_possible_patches(784)[setting["patching"]]
+    net = Net(28, *patches, setting["num_hidden"], 10, batch_norm=setting["batch_norm"])
+    return sum(parameter.numel() for parameter in net.parameters())
 
 
 def _training_cost(setting):
