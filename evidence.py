@@ -304,7 +304,7 @@ def draw_effects(evidence):
                 step = verdicts.pair_of(evidence["table"], first, second).difference.mean
                 axes.plot(100 * step, row, "D", color="C1", markersize=5, markerfacecolor="none")
         axes.axvline(0, color="0.4", linewidth=0.8)
-        axes.set_yticks(range(len(effects)), [" × ".join(effect.factors) for effect in effects])
+        axes.set_yticks(range(len(effects)), [effect.name for effect in effects])
         axes.set(ylim=(len(effects) - 0.5, -0.5), xlabel="effect on test accuracy, in points")
         handles = [
             axes.plot([], [], "o-", color="C0", markersize=4)[0],
@@ -523,9 +523,7 @@ def show_effects(evidence):
         draw_effects(evidence),
         f"What each factor changes, averaged over the settings of the four others, and how two of them interact; "
         f"{_number_of(num_seeds, 'seed')}, {lines}.",
-        "Effects on test accuracy in points: "
-        + ", ".join(f"{' with '.join(e.factors)} {points(e.sample.mean)}" for e in effects)
-        + ".",
+        "Effects on test accuracy in points: " + ", ".join(f"{e.name} {points(e.sample.mean)}" for e in effects) + ".",
         _number(5),
     )
     return None
@@ -537,7 +535,7 @@ def effects_sentence(evidence):
     num_seeds = effects[0].sample.num_seeds
     if num_seeds < verdicts.LEAST_SEEDS:
         return Markdown(f"Which effects can be told from chance takes {verdicts.LEAST_SEEDS} seeds to say.")
-    found = [f"{' × '.join(e.factors)} ({points(e.sample.mean)})" for e in effects if e.is_found]
+    found = [f"{e.name} ({points(e.sample.mean)})" for e in effects if e.is_found]
     told = f"these can be told from chance: {', '.join(found)}" if found else "none can be told from chance"
     return Markdown(f"Of these {len(effects)} effects, in points and corrected together after Holm, {told}.")
 

@@ -133,11 +133,11 @@ class Hidden:
             if self.dropout:
                 if start not in self.drawn:
                     self.drawn[start] = _draw_dropout(H, self.dropout)
-                dropped, kept = self.drawn[start]
-                if kept is None:
-                    H.view(-1).index_fill_(0, dropped, 0)
+                drawn = self.drawn[start]
+                if drawn.dtype == torch.int64:
+                    H.view(-1).index_fill_(0, drawn, 0)
                 else:
-                    H.mul_(kept)
+                    H.mul_(drawn)
             yield images, S, H
 
     def backward(self, grad_of_block):
@@ -226,14 +226,14 @@ def _draw_dropout(H, probability):
     """Draw each unit of H with the given probability to be dropped.
 
     Returns:
-        The positions of the dropped ones, quicker on a CPU where they are few, or else None; and a mask of the others,
-        or None. A mask has one size whatever is drawn, which a CUDA graph needs.
+        The positions of the dropped ones, int64, where that is quickest: if they are few, on a CPU. Otherwise a mask
+        of the others in the shape of H, which has one size whatever is drawn, as a CUDA graph needs.
     """
     if H.is_cuda:
-        return None, torch.empty(H.shape, dtype=torch.bool, device=H.device).bernoulli_(1 - probability)
+        return torch.empty(H.shape, dtype=torch.bool, device=H.device).bernoulli_(1 - probability)
     if probability > 0.1:
-        return None, _random_mask(H.numel(), 1 - probability).view_as(H)
-    return _random_positions(H.numel(), probability), None
+        return _random_mask(H.numel(), 1 - probability).view_as(H)
+    return _random_positions(H.numel(), probability)
 
 
 def _random_mask(num_units, probability):

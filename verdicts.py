@@ -350,6 +350,10 @@ class Effect:
     corrected: float  # p of its t-test against 0, after Holm's correction for all effects
 
     @property
+    def name(self):
+        return " × ".join(self.factors)
+
+    @property
     def is_found(self):
         return self.corrected < 1 - CONFIDENCE
 
