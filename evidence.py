@@ -207,14 +207,14 @@ def draw_numbers(evidence):
         figure = Figure(figsize=(6.3, 0.5 + 0.19 * len(numbers)), layout="constrained")
         low, high = figure.subplots(1, 2, sharey=True, width_ratios=[1, 3])
         for row, number in enumerate(numbers):
-            axes = high if max([number.reported, *number.sample.accuracies]) > 0.7 else low
             start, end = number.sample.range_of_runs
-            if not np.isnan(start):
-                axes.plot([start, end], [row, row], color="C0", alpha=0.25, linewidth=6, solid_capstyle="butt")
-            axes.plot(number.sample.accuracies, [row] * number.sample.num_seeds, "o", color="C0", markersize=2.5)
-            axes.plot(number.reported, row, "D", color="C1", markersize=4, markerfacecolor="none", zorder=3)
+            for axes in (low, high):  # each shows its part of the scale
+                if not np.isnan(start):
+                    axes.plot([start, end], [row, row], color="C0", alpha=0.25, linewidth=6, solid_capstyle="butt")
+                axes.plot(number.sample.accuracies, [row] * number.sample.num_seeds, "o", color="C0", markersize=2.5)
+                axes.plot(number.reported, row, "D", color="C1", markersize=4, markerfacecolor="none", zorder=3)
         low.set_yticks(range(len(numbers)), [_label(number) for number in numbers])
-        low.set(xlim=(0, 0.7), ylim=(len(numbers) - 0.5, -0.5))
+        low.set(xlim=(0, 0.72), ylim=(len(numbers) - 0.5, -0.5))
         high.set(xlim=(0.72, 0.92))
         high.tick_params(left=False)
         handles = [
