@@ -17,6 +17,7 @@ from fast_forward import (
     can_fast_forward,
     fast_forward,
     keep_freed_memory,
+    product,
 )
 from model import Net
 
@@ -138,6 +139,66 @@ def test_an_evaluation_forward_leaves_running_statistics_alone(batch_norm):
     before = copy.deepcopy(dict(net.named_buffers()))
     fast_forward(net, images_for(net, 3))
     torch.testing.assert_close(dict(net.named_buffers()), before, rtol=0, atol=0)
+
+
+# Single precision
+
+as_stored = st.sampled_from(
+    [
+        lambda matrix: matrix,
+        lambda matrix: matrix.t().contiguous().t(),
+        lambda matrix: torch.stack([matrix, matrix], 1)[:, 0],  # gaps between the rows
+        lambda matrix: torch.stack([matrix, matrix], 2)[:, :, 0],  # gaps within the rows
+        lambda matrix: matrix[:1].expand(matrix.shape),
+    ]
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    sizes=st.tuples(*3 * [st.sampled_from([1, 2, 5, 16, 33, 100])]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    store_A=as_stored,
+    store_B=as_stored,
+    seed=st.integers(0, 1000),
+)
+def test_a_product_is_right_however_its_factors_are_stored(sizes, dtype, store_A, store_B, seed):
+    m, k, n = sizes
+    draw = torch.Generator().manual_seed(seed)
+    A, B = (
+        store_A(torch.randn(m, k, dtype=dtype, generator=draw)),
+        store_B(torch.randn(k, n, dtype=dtype, generator=draw)),
+    )
+    exact = A.double() @ B.double()
+    largest_error = k * torch.finfo(dtype).eps * (A.double().abs() @ B.double().abs())
+    assert torch.all((product(A, B).double() - exact).abs() <= largest_error)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_what_is_not_a_number_stays_so_in_a_product(value):
+    A, B = torch.ones(3, 20), torch.ones(20, 40)
+    A[1, 2] = value
+    torch.testing.assert_close(product(A, B), torch.mm(A, B), equal_nan=True)
+
+
+def test_a_product_without_onednn_is_right(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    A, B = torch.rand(3, 4), torch.rand(4, 5)
+    torch.testing.assert_close(product(A, B), A @ B, rtol=0, atol=0)
+
+
+@with_and_without_batch_norm
+@in_training_and_evaluation
+def test_single_precision_is_as_exact_as_that_of_the_plain_net(training, batch_norm):
+    net = random_net(*REPORT_SIZES, training=training, batch_norm=batch_norm)
+    X = images_for(net, 2 * BLOCK + 3)
+    exact = scores_and_gradients(plain_forward, copy.deepcopy(net), X)
+    single = [scores_and_gradients(f, copy.deepcopy(net).float(), X.float()) for f in (plain_forward, fast_forward)]
+    # What a batch normalisation cancels is rounding errors alone, so errors count relative to the largest gradient.
+    largest = max(value.abs().max().item() for value in exact.values())
+    for name, value in exact.items():
+        plain_error, fast_error = ((values[name] - value).abs().max().item() for values in single)
+        assert fast_error <= 4 * plain_error + 1e-7 * largest, name
 
 
 # Dropout
