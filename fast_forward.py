@@ -10,7 +10,7 @@ of each feature, multiplied, and made again for the gradients. Four things make 
 * Only a transpose stands between W₂ and W₃, so W₃ may go first: (W₃ H) W₂ costs half of W₃ (H W₂).
 * Features come first, (D, B, H1), so that every product is one plain matrix product.
 * A bias, and the scale and shift of a batch normalisation, are further inputs of the product before them.
-* On a CPU oneDNN multiplies, where PyTorch by itself takes MKL, which leaves half of an AMD processor idle.
+* PyTorch multiplies by MKL, which leaves half of AMD's processors idle; where there is AVX-512, oneDNN does it here.
 
 While a net with batch normalisation trains, the statistics of H W₂ are needed, so there the products keep the report's
 order. Those of Sᵀ W₁ follow from the P inputs of each feature, without H.
@@ -28,6 +28,7 @@ from model import Net, Transpose
 
 HOOKS = ("forward", "forward_pre", "backward", "backward_pre")  # PyTorch has no public way to ask for them
 BLOCK = 8  # images a core whose hidden matrix is worked on at a time: 1 MB, about one core's second-level cache
+HAS_FAST_ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def can_fast_forward(net):
@@ -113,8 +114,8 @@ def _scale_and_shift(norm, mean, var, num_values=0):
 
 
 def product(A, B):
-    """Multiply two matrices, (m, k) and (k, n), on a CPU by the routine that torch.compile takes for linear layers."""
-    if not (A.is_cpu and A.dtype == torch.float32 and torch.backends.mkldnn.is_available()):
+    """Multiply two matrices, (m, k) and (k, n), if it can be by the routine that torch.compile takes for `nn.Linear`."""
+    if not (HAS_FAST_ONEDNN and A.is_cpu and A.dtype == torch.float32):
         return torch.mm(A, B)
     if not (B.is_contiguous() or B.t().is_contiguous()):  # oneDNN has nothing quick for a matrix with gaps
         B = B.contiguous()
