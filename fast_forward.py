@@ -114,7 +114,7 @@ def _scale_and_shift(norm, mean, var, num_values=0):
 
 
 def product(A, B):
-    """Multiply two matrices, (m, k) and (k, n), if it can be by the routine that torch.compile takes for `nn.Linear`."""
+    """Multiply two matrices, (m, k) and (k, n), where possible by what torch.compile takes for `nn.Linear`."""
     if not (HAS_FAST_ONEDNN and A.is_cpu and A.dtype == torch.float32):
         return torch.mm(A, B)
     if not (B.is_contiguous() or B.t().is_contiguous()):  # oneDNN has nothing quick for a matrix with gaps
