@@ -78,7 +78,7 @@ def measure(contender, batch_size, batch_norm, num_images, num_hidden=NUM_HIDDEN
     }
 
 
-def measure_peak(seconds=3, size=1536):
+def measure_peak(seconds=3, size=512):
     """Multiply large matrices for a while, and return the floating-point operations in a second."""
     A, B = torch.randn(size, size), torch.randn(size, size)
     fast_forward.product(A, B)
