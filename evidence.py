@@ -486,10 +486,11 @@ def show_grid(evidence):
         verdicts.sample_of(evidence["table"], setting | evidence["overrides"]).num_seeds
         for setting in claims.sweep_settings("grid", evidence["claims"])
     ]
+    fewest = f"{min(seeds)} to " if min(seeds) < max(seeds) else ""
     show_drawing(
         draw_grid(evidence),
-        f"The grid: mean test accuracy over {min(seeds)} to {max(seeds)} seeds, and in brackets what the report gives "
-        "for the best number of epochs of each pair. Shorter runs are the beginnings of the longest.",
+        f"The grid: mean test accuracy over {fewest}{_number_of(max(seeds), 'seed')}, and in brackets what the report "
+        "gives for the best number of epochs of each pair. Shorter runs are the beginnings of the longest.",
         f"Heat maps of test accuracy against batch size and learning rate, from {np.nanmin(means):.4f} to "
         f"{np.nanmax(means):.4f}; small batches and high learning rates do best.",
         _number(3),

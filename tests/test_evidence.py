@@ -125,6 +125,22 @@ def test_the_drawing_of_numbers_shows_every_run_and_every_reported_number_once(c
     assert shown("D") == sorted(n.reported for n in committed["numbers"])
 
 
+@pytest.mark.parametrize(
+    ("seeds_of_512", "seeds_of_others", "expected"),
+    [([0], [0], "over 1 seed,"), ([0, 1], [0, 1], "over 2 seeds,"), ([0], [0, 1, 2], "over 1 to 3 seeds,")],
+)
+def test_the_caption_of_the_grid_counts_its_seeds(committed, monkeypatch, seeds_of_512, seeds_of_others, expected):
+    table = [
+        record
+        for record in committed["table"]
+        if record["seed"] in (seeds_of_512 if record["batch_size"] == 512 else seeds_of_others)
+    ]
+    captions = []
+    monkeypatch.setattr(evidence, "show_drawing", lambda _, caption, *__: captions.append(caption))
+    evidence.show_grid(committed | {"table": table})
+    assert expected in captions[0]
+
+
 def test_the_committed_drawings_are_made_from_the_committed_records(committed):
     for name, drawing in evidence.drawings(committed).items():
         assert (ROOT / "figures" / f"{name}.svg").read_text() == mu.to_svg(drawing), name
