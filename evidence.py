@@ -479,9 +479,10 @@ def show_signals():
 
 def show_grid(evidence):
     """Display the heat maps of the grid, if there are runs of it."""
-    *_, means = grid_means(evidence)
+    epochs, batch_sizes, rates, means = grid_means(evidence)
     if np.isnan(means).all():
         return _not_yet("the grid")
+    best = np.unravel_index(np.nanargmax(means), means.shape)
     seeds = [
         verdicts.sample_of(evidence["table"], setting | evidence["overrides"]).num_seeds
         for setting in claims.sweep_settings("grid", evidence["claims"])
@@ -492,7 +493,8 @@ def show_grid(evidence):
         f"The grid: mean test accuracy over {fewest}{_number_of(max(seeds), 'seed')}, and in brackets what the report "
         "gives for the best number of epochs of each pair. Shorter runs are the beginnings of the longest.",
         f"Heat maps of test accuracy against batch size and learning rate, from {np.nanmin(means):.4f} to "
-        f"{np.nanmax(means):.4f}; small batches and high learning rates do best.",
+        f"{means[best]:.4f} with {epochs[best[0]]} epochs, batch size {batch_sizes[best[1]]} and learning rate "
+        f"{rates[best[2]]}.",
         _number(3),
     )
     return None
