@@ -53,8 +53,8 @@ def load_results(folder="figures", overrides=None):
 
 
 def points(difference):
-    """Write a difference of accuracies in points, with its sign."""
-    return f"{100 * difference:+.2f}".replace("-", "−")
+    """Write a difference of accuracies in points, with its sign; what rounds to zero has a plus."""
+    return f"{100 * difference:+z.2f}".replace("-", "−")
 
 
 def _spread(result):

@@ -27,6 +27,13 @@ def without_rounds(setting):
     return {name: value for name, value in setting.items() if name != "num_rounds"}
 
 
+@pytest.mark.parametrize(
+    ("difference", "written"), [(0.0123, "+1.23"), (-0.0123, "−1.23"), (0.0, "+0.00"), (-0.00001, "+0.00")]
+)
+def test_differences_are_written_in_points_and_nothing_has_no_minus(difference, written):
+    assert reporting.points(difference) == written
+
+
 def test_the_summary_counts_the_close_ones_and_names_the_farthest():
     results = {"figure_2": result(2, 0.1, [0.1, 0.1]), "figure_3": result(3, 0.84, [0.81, 0.82])}
     text = reporting.summary(results).data
