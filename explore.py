@@ -93,7 +93,7 @@ class Training:
             options=[(f"Figure {name[7:]}: {claim['change']}", name) for name, claim in self.claims.items()],
             value=figure,
             description="Setting of",
-            layout=widgets.Layout(width="24em"),
+            layout=widgets.Layout(width="34em"),
         )
         self.controls = make_controls()
         self.run_button = widgets.Button(description="Run", icon="play", button_style="primary")
@@ -270,11 +270,12 @@ def make_net(parameters):
 def draw_live_curve(history, reported, num_epochs):
     """Draw the curves of a training, finished or not, on axes that have room for all its epochs."""
     figure = mu.plot_curves([history or [dict.fromkeys(mu.CURVES)]], reported)
-    figure.axes[0].set_xlim(0.5, num_epochs + 0.5)
+    for axes in figure.axes:
+        axes.set_xlim(0.5, num_epochs + 0.5)
     if not history:  # nothing but the reported accuracy to be named yet
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legends[0].remove()
-        figure.legend(handles[-1:], labels[-1:], loc="outside right center")
+        figure.legend(handles[-1:], labels[-1:], loc="outside upper center")
     return figure
 
 

@@ -348,6 +348,8 @@ CURVES = {
 def plot_curves(histories, reported=None, first_reported_epoch=1):
     """Draw training loss, training accuracy and test accuracy against the epoch, as the report's figures do.
 
+    A second panel has the test accuracy once more, close up: steps of the report are smaller than a line is thick.
+
     Args:
         histories: one list of epochs, as `train` returns it, for each seed: drawn are their mean and, as a band,
             their range.
@@ -358,36 +360,50 @@ def plot_curves(histories, reported=None, first_reported_epoch=1):
         A `matplotlib.figure.Figure`.
     """
     with style.context(["petroff10", STYLE]):
-        figure = Figure(figsize=(6.3, 2.4), layout="constrained")
-        axes = figure.add_subplot()
-        draw_curves(axes, histories, reported, first_reported_epoch)
-        axes.set(xlabel="epoch", ylabel="accuracy, and loss in nats")
-        figure.legend(loc="outside right center")
+        figure = Figure(figsize=(6.3, 2.6), layout="constrained")
+        curves, close_up = figure.subplots(ncols=2, width_ratios=[5, 4])
+        draw_curves(curves, histories, reported)
+        draw_curves(close_up, histories, reported, ["test_accuracy"])
+        curves.set(xlabel="epoch", ylabel="accuracy, and loss in nats")
+        close_up.set(xlabel="epoch", ylabel="test accuracy, close up", ylim=_close_up(histories, reported))
+        if first_reported_epoch > 1:
+            for axes in (curves, close_up):
+                axes.axvspan(0.5, first_reported_epoch - 0.5, color="0.93", zorder=0)
+            curves.text(0.6, 0.02, "not in the report's figure", color="0.35", fontsize=8)
+        figure.legend(*curves.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        figure.get_layout_engine().set(wspace=0.06)
     return figure
 
 
-def draw_curves(axes, histories, reported=None, first_reported_epoch=1):
-    """Draw into given axes what `plot_curves` draws."""
+def draw_curves(axes, histories, reported=None, names=tuple(CURVES)):
+    """Draw into given axes what `plot_curves` draws into its first panel, or only the curves of some names."""
     epochs = np.arange(1, len(histories[0]) + 1)
-    for name, (label, line_style) in CURVES.items():
+    for name in names:
         if name not in histories[0][0]:
             continue
+        label, line_style = CURVES[name]
+        color = f"C{list(CURVES).index(name)}"
         values = np.array([[np.nan if epoch[name] is None else epoch[name] for epoch in h] for h in histories])
         if name == "test_accuracy":
             label += f", {values[:, -1].mean():.4f} at the end"
         if np.isfinite(values).any():
-            axes.plot(epochs, values.mean(0), line_style, label=label, marker=".", markersize=4)
-            axes.fill_between(epochs, values.min(0), values.max(0), alpha=0.25, linewidth=0)
+            axes.plot(epochs, values.mean(0), line_style, color=color, label=label, marker=".", markersize=4)
+            axes.fill_between(epochs, values.min(0), values.max(0), color=color, alpha=0.25, linewidth=0)
         else:
-            axes.plot([], [], line_style, label=f"{label} (not a number)")
+            axes.plot([], [], line_style, color=color, label=f"{label} (not a number)")
     if reported is not None:
         axes.axhline(reported, color="0.25", linewidth=0.8, label=f"reported test accuracy, {reported:g}")
-    if first_reported_epoch > 1:
-        axes.axvspan(0.5, first_reported_epoch - 0.5, color="0.93", zorder=0)
-        axes.text(0.6, 0.02, "not in the report's figure", color="0.35", fontsize=8)
     axes.set_xlim(0.5, len(epochs) + 0.5)
     axes.set_ylim(0, max(1, axes.get_ylim()[1]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _close_up(histories, reported):
+    """Return limits around the test accuracies of the second half of the epochs, and around the reported one."""
+    settled = [epoch["test_accuracy"] for history in histories for epoch in history[len(history) // 2 :]]
+    shown = [accuracy for accuracy in (*settled, reported) if accuracy is not None] or [0, 1]
+    margin = max(0.01, 0.1 * (max(shown) - min(shown)))
+    return min(shown) - margin, max(shown) + margin
 
 
 def to_svg(figure):
@@ -432,7 +448,7 @@ def describe_curves(history, reported):
     return (
         f"Curves of training loss, training accuracy and test accuracy over {len(history)} epochs, which end at "
         f"{last['train_loss']:.3f}, {last['train_accuracy']:.4f} and {last['test_accuracy']:.4f}. "
-        f"A line marks the reported test accuracy, {reported:g}."
+        f"A line marks the reported test accuracy, {reported:g}. A second panel has the test accuracy close up."
     )
 
 

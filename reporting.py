@@ -208,7 +208,7 @@ def show_result(result):
         draw_result(result),
         caption(result),
         f"Curves of {lines} against the epoch; a line marks the reported test accuracy, {result['reported']:g}. "
-        f"The measured test accuracy ends at {result['mean']:.4f}.",
+        f"The measured test accuracy ends at {result['mean']:.4f}; a second panel has it close up.",
         result["number"],
     )
 

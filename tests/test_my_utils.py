@@ -603,6 +603,24 @@ def test_several_histories_give_their_mean_and_a_band_over_their_range():
             assert corners >= {(epoch, round(measures[name], 6)) for measures in histories}
 
 
+def test_the_test_accuracy_is_drawn_once_more_so_close_up_that_its_band_can_be_seen():
+    start = [{"train_loss": 2.0, "train_accuracy": 0.1, "test_accuracy": 0.2}] * 2
+    curves, close_up = mu.plot_curves([start + HISTORY, start + BETTER], 0.8).axes
+    assert [line.get_label() for line in close_up.lines] == [line.get_label() for line in curves.lines[2:]]
+    for here, there in zip(close_up.lines, curves.lines[2:], strict=True):
+        assert here.get_xydata().tolist() == there.get_xydata().tolist()
+        assert here.get_color() == there.get_color()
+    assert curves.get_ylim()[1] > 2
+    assert close_up.get_ylim() == pytest.approx((0.58, 0.82))  # of the second half, and the reported one
+
+
+def test_a_close_up_of_nothing_and_of_what_never_changes_have_limits():
+    nothing = dict.fromkeys(HISTORY[0])
+    assert mu.plot_curves([[nothing]]).axes[1].get_ylim() == pytest.approx((-0.1, 1.1))
+    guessing = HISTORY[0] | {"test_accuracy": 0.1}
+    assert mu.plot_curves([[guessing] * 3], 0.1).axes[1].get_ylim() == pytest.approx((0.09, 0.11))
+
+
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_a_loss_that_is_no_number_is_said_in_the_legend(value):
     history = without_loss(value)
@@ -620,11 +638,12 @@ def test_a_curve_ends_where_the_loss_stops_being_a_number(value):
 
 @pytest.mark.parametrize(("first_reported_epoch", "parts"), [(1, 0), (2, 1)])
 def test_epochs_before_the_reports_curve_have_a_grey_background(first_reported_epoch, parts):
-    axes = axes_of([HISTORY], 0.8, first_reported_epoch)
-    assert len(axes.patches) == parts
-    assert [text.get_text() for text in axes.texts] == ["not in the report's figure"] * parts
-    if parts:
-        assert axes.patches[0].get_extents().transformed(axes.transData.inverted()).x1 == pytest.approx(1.5)
+    panels = mu.plot_curves([HISTORY], 0.8, first_reported_epoch).axes
+    assert [text.get_text() for axes in panels for text in axes.texts] == ["not in the report's figure"] * parts
+    for axes in panels:
+        assert len(axes.patches) == parts
+        for patch in axes.patches:
+            assert patch.get_extents().transformed(axes.transData.inverted()).x1 == pytest.approx(1.5)
 
 
 def test_a_shown_figure_is_a_drawing_with_its_alternative_text(monkeypatch):
