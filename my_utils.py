@@ -360,7 +360,7 @@ def plot_curves(histories, reported=None, first_reported_epoch=1):
         A `matplotlib.figure.Figure`.
     """
     with style.context(["petroff10", STYLE]):
-        figure = Figure(figsize=(6.3, 2.6), layout="constrained")
+        figure = Figure(figsize=(6.3, 2.4), layout="constrained")
         curves, close_up = figure.subplots(ncols=2, width_ratios=[5, 4])
         draw_curves(curves, histories, reported)
         draw_curves(close_up, histories, reported, ["test_accuracy"])
