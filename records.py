@@ -320,11 +320,11 @@ def _sortable(record):
 def select(records, parameters):
     """Pick the records of a setting, one a seed, sorted by seed; parameters as those of a run, whatever the seed.
 
-    With a constant learning rate a shorter run is the beginning of a longer one. So a longer run counts as well, cut
-    to its first epochs, where the setting's own was not run; it then no longer says which images were recognised.
+    A longer run counts as well, if it `can_be_cut` to its first epochs, where the setting's own was not run; it then
+    no longer says which images were recognised.
     """
     setting, num_epochs = _determinants(parameters), parameters["num_epochs"]
-    cuttable = "schedule" not in setting
+    cuttable = can_be_cut(parameters)
     names = [name for name in PARAMETERS if name not in (*NOT_IN_KEY, "seed", "num_epochs")]
     by_seed = {}
     for record in sorted(records, key=lambda record: record["num_epochs"], reverse=True):
@@ -333,6 +333,11 @@ def select(records, parameters):
             if fits and record["training_version"] == TRAINING_VERSION:
                 by_seed[record["seed"]] = _first_epochs(record, num_epochs)
     return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def can_be_cut(parameters):
+    """Say whether a run is the beginning of longer ones: not if its learning rate depends on the number of epochs."""
+    return parameters.get("schedule", "constant") == "constant"
 
 
 def _first_epochs(record, num_epochs):

@@ -105,10 +105,11 @@ def plan(figures, sweeps, seeds, overrides, runs_folder):
     runs = {}
     for seed in seeds:
         changes = overrides | {"seed": seed, "runs_folder": str(runs_folder)}
-        longest = {}  # a shorter run of a sweep is the beginning of a longer one
+        longest = {}  # the beginning of the longest run of a sweep serves for the shorter ones, where it can be cut
         for notebook, setting in swept:
             run = Run(notebook, records.check_parameters(setting | changes))
-            training = records.run_key(run.parameters | {"num_epochs": None})
+            cut = {"num_epochs": None} if records.can_be_cut(run.parameters) else {}
+            training = records.run_key(run.parameters | cut)
             longest[training] = max(longest.get(training, run), run, key=lambda run: run.parameters["num_epochs"])
         own = [Run(notebook, records.check_parameters(setting | changes)) for notebook, setting in figures]
         runs |= {run.key: run for run in [*longest.values(), *own]}

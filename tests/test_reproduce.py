@@ -269,7 +269,9 @@ def test_figures_and_all_sweeps_together_run_every_setting_that_the_claims_speak
     reported = [setting for sweep in known["sweeps"] for _, setting, _ in claims.reported_settings(sweep, known)]
     held_out = [setting for sweep in known["held_out"] for setting in claims.held_out_settings(sweep, known)]
     factorial = [setting for _, setting in claims.factorial_settings(known)]
-    for setting in [*compared, *reported, *held_out, *factorial]:
+    searches = [claims.beyond_settings(search, known) for search in known["beyond"]]
+    beyond = [setting for candidates, chosen in searches for setting in (*candidates.values(), chosen)]
+    for setting in [*compared, *reported, *held_out, *factorial, *beyond]:
         assert len(records.select(table, setting)) == 1, setting
 
 
