@@ -338,10 +338,10 @@ STYLE = {
     "svg.hashsalt": "the same figure gives the same bytes",
 }
 CURVES = {
-    "train_loss": ("training loss", "-"),
-    "train_accuracy": ("training accuracy", "--"),
-    "test_accuracy": ("test accuracy", "-."),
-    "validation_accuracy": ("validation accuracy", ":"),
+    "train_loss": ("training loss", "-", "C0"),
+    "train_accuracy": ("training accuracy", "--", "C1"),
+    "test_accuracy": ("test accuracy", "-.", "C2"),
+    "validation_accuracy": ("validation accuracy", ":", "C3"),
 }
 
 
@@ -381,8 +381,7 @@ def draw_curves(axes, histories, reported=None, names=tuple(CURVES)):
     for name in names:
         if name not in histories[0][0]:
             continue
-        label, line_style = CURVES[name]
-        color = f"C{list(CURVES).index(name)}"
+        label, line_style, color = CURVES[name]
         values = np.array([[np.nan if epoch[name] is None else epoch[name] for epoch in h] for h in histories])
         if name == "test_accuracy":
             label += f", {values[:, -1].mean():.4f} at the end"
