@@ -282,7 +282,7 @@ def summary(results, seeds, seconds):
                 took = minutes(seconds[key]) if key in seconds else "before"
                 lines.append(
                     f"{notebook}  {record['seed']:4d}  {result['reported']:8.4f}  {accuracy:8.4f}  "
-                    f"{100 * (accuracy - result['reported']):+6.2f}  {took:>6}"
+                    f"{100 * (accuracy - result['reported']):+z6.2f}  {took:>6}"
                 )
     return "\n".join(lines)
 
