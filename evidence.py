@@ -382,6 +382,8 @@ def beyond_table(evidence):
             rows.append(
                 [
                     f"**{words}**" if name == known["beyond"][search]["chosen"] else words,
+                    ", ".join(str(width) for width in setting["num_hidden"]),
+                    f"{setting['num_epochs']}",
                     f"{_num_parameters(setting):,}",
                     f"{_training_cost(setting) / _training_cost(final):.2f}",
                     _accuracy(validation.mean),
@@ -391,7 +393,8 @@ def beyond_table(evidence):
                     f"{test.num_seeds}" if test.num_seeds else NOT_MEASURED,
                 ]
             )
-    head = ["Candidate ", "Parameters", "Cost", "Validation", "Seeds", "Test", "95 % interval", "Seeds"]
+    measured = ["Validation", "Seeds", "Test", "95 % interval", "Seeds"]
+    head = ["Candidate ", "Hidden units ", "Epochs", "Parameters", "Cost", *measured]
     return markdown_table(head, rows)
 
 
