@@ -17,14 +17,17 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+from common import ROOT
+from common.parameters import PARAMETERS
+
 REPOSITORY = "https://github.com/OWNER/patch-mixing-mlp"
 
-ROOT = Path(__file__).parent
 NEEDED = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "ipywidgets", "pyyaml", "jsonschema", "filelock")
 
 COLAB = "https://colab.research.google.com"
 BADGE = '<a href="{link}"><img src="{colab}/assets/colab-badge.svg" alt="Open in Colab"></a>'
 SET_UP = """\
+# @title Set-up: find the project, or fetch it
 import subprocess
 import sys
 from pathlib import Path
@@ -37,14 +40,9 @@ if "google.colab" in sys.modules:  # fetch the project, once, and install what C
     subprocess.run([sys.executable, f"{{project}}/colab.py", "install"], check=True)
 places = [Path.cwd(), *Path.cwd().parents, *Path.cwd().glob("*/")]
 sys.path.insert(0, str(next(place for place in places if (place / "my_utils.py").exists())))"""
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # in Colab, and in JupyterLab
 
 FIELDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}  # others are "raw", Python
-CHOICES = {
-    "initializer": '["normal_", "xavier_normal_", "kaiming_normal_"]',
-    "optimizer_name": '["SGD", "Adam", "AdamW"]',
-    "schedule": '["constant", "one_cycle"]',
-    "device": '["auto", "cpu", "cuda"]',
-}
 
 
 def install():
@@ -68,19 +66,22 @@ def install():
 def stamp():
     """Write badge, set-up cell and forms into every notebook, and the repository's address into the README's links."""
     for path in sorted(ROOT.glob("notebooks/*.ipynb")):
-        notebook = json.loads(path.read_text())
+        notebook = json.loads(path.read_text(encoding="utf-8"))
         notebook["metadata"]["accelerator"] = "GPU"  # what Colab offers first
         cells = notebook["cells"]
         notebook["metadata"]["title"] = "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")  # of its pages
         rewrite(cells[0], lambda text, name=path.name: with_badge(text, name))
         set_up = next(cell for cell in cells if cell["cell_type"] == "code")
         rewrite(set_up, lambda _: SET_UP.format(repository=REPOSITORY))
+        set_up["metadata"] |= FOLDED
         for cell in cells:
             if "parameters" in cell["metadata"].get("tags", []):
                 rewrite(cell, lambda text: "\n".join(map(with_form, text.splitlines())))
-        path.write_text(json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        text = json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        path.write_text(text, encoding="utf-8")
     readme = ROOT / "README.md"
-    readme.write_text(re.sub(rf"{COLAB}/github/[^/]+/[^/]+/", colab_link(""), readme.read_text()))
+    text = re.sub(rf"{COLAB}/github/[^/]+/[^/]+/", colab_link(""), readme.read_text(encoding="utf-8"))
+    readme.write_text(text, encoding="utf-8")
 
 
 def rewrite(cell, change):
@@ -104,16 +105,20 @@ def with_badge(text, name):
 def with_form(line):
     """Give a parameter, `name: type = value  # help`, a field in Colab's form, in place of the one that may be there.
 
-    papermill reads the same line: the field becomes part of the help that it shows.
+    What `common/parameters.py` knows gets its choices and its explanation from there. papermill reads the same line:
+    the field becomes part of the help that it shows. Comments stay as they are.
     """
+    if line.startswith("#"):
+        return line
     assignment, _, comment = line.partition("  # ")
     name, kind = re.match(r"(\w+): (\w+)", assignment).groups()
-    if name in CHOICES:  # which say all
-        return f"{assignment}  # @param {CHOICES[name]}"
-    explanation = re.sub(r"^@param \S+( # )?", "", comment)
-    return f'{assignment}  # @param {{type:"{FIELDS.get(kind, "raw")}"}}' + (
-        f" # {explanation}" if explanation else ""
-    )
+    explanation = re.sub(r"^@param (\[.*?\]|\S+)( # )?", "", comment)
+    field = f'{{type:"{FIELDS.get(kind, "raw")}"}}'
+    if name in PARAMETERS:
+        explanation = PARAMETERS[name].help
+        if PARAMETERS[name].type is str and PARAMETERS[name].choices:
+            field = json.dumps(PARAMETERS[name].choices)
+    return f"{assignment}  # @param {field} # {explanation}"
 
 
 if __name__ == "__main__":

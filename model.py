@@ -9,6 +9,7 @@ The report's own sizes are P = 4, K = 14, D = 256, T = 64.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import nn
@@ -133,19 +134,28 @@ def norm(num_rows, num_features, norm_axis):
     return nn.BatchNorm1d(num_rows) if norm_axis == 1 else FeatureNorm(num_features)
 
 
-def mlp(num_inputs, num_hidden, num_outputs, num_rows, batch_norm, dropout, norm_axis, norm_after_relu):
-    """Build the layers that both MLPs share: linear, ReLU, linear, on the last axis of (B, num_rows, num_inputs).
+def mlp(num_inputs, num_hidden, num_outputs, norm_of, dropout, norm_after_relu):
+    """Build the layers that both MLPs share: linear, ReLU, linear, on the last axis of (B, rows, num_inputs).
 
     The report doesn't say where `BatchNorm1d` and `Dropout` stood. By default a `BatchNorm1d` follows each linear
     layer and normalises axis 1, since that is what `BatchNorm1d` does with a three-dimensional input when one just
     writes it between the layers; a `Dropout` follows the ReLU, its usual place.
+
+    Args:
+        norm_of: function of the number of features, which builds the normalisation of (B, rows, features), or None.
     """
-    hidden = [nn.ReLU()]
-    if batch_norm:
-        hidden.insert(1 if norm_after_relu else 0, norm(num_rows, num_hidden, norm_axis))
-    drop = [nn.Dropout(dropout)] if dropout else []
-    norm_out = [norm(num_rows, num_outputs, norm_axis)] if batch_norm else []
-    return [nn.Linear(num_inputs, num_hidden), *hidden, *drop, nn.Linear(num_hidden, num_outputs), *norm_out]
+    layers = [nn.Linear(num_inputs, num_hidden)]
+    if norm_of and not norm_after_relu:
+        layers.append(norm_of(num_hidden))
+    layers.append(nn.ReLU())
+    if norm_of and norm_after_relu:
+        layers.append(norm_of(num_hidden))
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    layers.append(nn.Linear(num_hidden, num_outputs))
+    if norm_of:
+        layers.append(norm_of(num_outputs))
+    return layers
 
 
 class Backbone(nn.Module):
@@ -160,9 +170,12 @@ class Backbone(nn.Module):
     def __init__(self, num_patches, num_hidden, *, batch_norm=False, dropout=0.0, norm_axis=1, norm_after_relu=False):
         super().__init__()
         D, H1, T, H2, num_outputs = num_hidden
-        shared = batch_norm, dropout, norm_axis, norm_after_relu
-        self.mlp1 = nn.Sequential(Transpose(), *mlp(num_patches, H1, T, D, *shared), Transpose())
-        self.mlp2 = nn.Sequential(*mlp(D, H2, num_outputs, T, *shared))
+        norm1 = partial(norm, D, norm_axis=norm_axis) if batch_norm else None  # MLP 1 has a row for each feature
+        norm2 = partial(norm, T, norm_axis=norm_axis) if batch_norm else None  # MLP 2 one for each token
+        layers1 = mlp(num_patches, H1, T, norm1, dropout, norm_after_relu)
+        layers2 = mlp(D, H2, num_outputs, norm2, dropout, norm_after_relu)
+        self.mlp1 = nn.Sequential(Transpose(), *layers1, Transpose())
+        self.mlp2 = nn.Sequential(*layers2)
 
     def forward(self, X):
         O1 = self.mlp1(X)  # (B, P, D) -> (B, T, D)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -11,10 +10,11 @@ import torch
 from filelock import FileLock
 from pypdf import PdfReader
 
-import fashion_mnist
-import records
+from common import ROOT, fashion_mnist
+from study import claims
+from study.record import TRAINING_VERSION, determinants
+from study.study import Study
 
-ROOT = Path(__file__).parent.parent
 TINY = ["-p", "num_epochs", "3", "-p", "train_limit", "600"]
 SWEEP = ["--sweeps", "adam_first_try"]
 
@@ -57,10 +57,10 @@ def run_notebook(notebook, **parameters):
 
 
 def made_up_record(setting, seed=0, accuracy=0.5, **changes):
-    """Build a record like those of `records.write_record`, with the same accuracy after every epoch."""
+    """Build a record like those of `study.record.write_record`, with the same accuracy after every epoch."""
     return {
         "notebook": "figure_4",
-        **records._determinants(setting),
+        **determinants(setting),
         "seed": seed,
         "test_accuracy": accuracy,
         "train_losses": [1.0] * setting["num_epochs"],
@@ -69,9 +69,14 @@ def made_up_record(setting, seed=0, accuracy=0.5, **changes):
         "correct": "AA==",
         "device": "cpu",
         "data": fashion_mnist.CHECKSUM,
-        "training_version": records.TRAINING_VERSION,
+        "training_version": TRAINING_VERSION,
         **changes,
     }
+
+
+def study_of(records, stated=None, overrides=None):
+    """Build a study of made-up records, about the project's own claims or others, or of a trial with overrides."""
+    return Study(records, stated or claims.load(), overrides or {})
 
 
 @pytest.fixture(scope="session", autouse=True)

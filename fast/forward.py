@@ -1,6 +1,6 @@
 """What `Net` computes, in an order and a layout that processors like.
 
-`model.py` says what the network is; this says nothing new, and `tests/test_fast_forward.py` holds the two together,
+`model.py` says what the network is; this says nothing new, and `tests/test_forward.py` holds the two together,
 outputs and gradients, to twelve digits.
 
 The cost of the network is the hidden matrix H of MLP 1: D · H1 = 32,768 numbers an image, eight times more than the
@@ -17,9 +17,6 @@ order. Those of Sᵀ W₁ follow from the P inputs of each feature, without H.
 
 Sizes as in `model.py`, with H1 and H2 the hidden units of the two MLPs.
 """
-
-import ctypes
-import sys
 
 import torch
 from torch import nn
@@ -46,6 +43,11 @@ def can_fast_forward(net):
         and all(module.bias is not None for module in net.modules() if isinstance(module, nn.Linear))
         and not any(getattr(module, f"_{kind}_hooks") for module in net.modules() for kind in HOOKS)
     )
+
+
+def forward_of(net):
+    """Return the quickest function that computes `net(X)` in the mode that the net is in now."""
+    return (lambda X: fast_forward(net, X)) if can_fast_forward(net) else net
 
 
 def fast_forward(net, X):
@@ -271,15 +273,3 @@ def _random_positions(num_positions, probability):
     gaps = torch.empty(int(expected + 10 * expected**0.5 + 10)).geometric_(probability)
     positions = gaps.long().cumsum(0) - 1
     return positions[positions < num_positions]
-
-
-def keep_freed_memory():
-    """Let glibc keep the memory that it is given back, up to 1 GB, for the next batch.
-
-    By default it returns every large array to the system at once, and a quarter of the time of a training goes into
-    getting it back page by page. Elsewhere than with glibc this does nothing.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its maximum
-        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD

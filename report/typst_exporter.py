@@ -2,10 +2,10 @@ r"""Turn an executed notebook into a typeset PDF, with pip packages only (no LaT
 
 Run it from the project root, where Python finds this module:
 
-    python -m nbconvert --to typst_exporter.TypstPDFExporter --no-input notebook.ipynb
+    python -m nbconvert --to report.typst_exporter.TypstPDFExporter --no-input notebook.ipynb
 
 The notebook becomes Markdown (nbconvert), the Markdown becomes Typst source (pandoc) and Typst typesets that as a
-PDF. `report.typ`, beside this module, is the page design.
+PDF. `page.typ`, beside this module, is the page design.
 
 What a notebook has to do:
 
@@ -41,7 +41,7 @@ from nbconvert.exporters import MarkdownExporter
 from traitlets import default
 from traitlets.config import Config
 
-DESIGN = Path(__file__).with_name("report.typ")
+DESIGN = Path(__file__).with_name("page.typ")
 
 # Citations and example lists would turn an "@" into something else, a "---" line inside a notebook is a rule and not
 # metadata, and images become figures through `figure_markdown` alone.
@@ -80,7 +80,7 @@ TEMPLATE = """
 
 
 def figure_markdown(output, cell, mime_type):
-    """Return a call of `report-figure`, a function in `report.typ`, as raw Typst around the caption's Markdown.
+    """Return a call of `report-figure`, a function in `page.typ`, as raw Typst around the caption's Markdown.
 
     pandoc's own images would do for neither the alternative text, which it drops, nor the number.
     """

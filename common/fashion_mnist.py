@@ -16,11 +16,11 @@ import tempfile
 import zlib
 from pathlib import Path
 
-import numpy as np
-import torch
 from filelock import FileLock
 
-DATA = Path(__file__).parent / "data"
+from common import ROOT
+
+DATA = ROOT / "data"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 LAYOUT = Path("FashionMNIST/raw")  # where torchvision keeps the files, below its root
 
@@ -53,6 +53,9 @@ def load(root=None):
     Raises:
         DataError: a file is missing from a folder that the user named, or damaged, or nothing could be fetched.
     """
+    import numpy as np  # slow imports that finding the data can do without
+    import torch
+
     folder = find(root)
     arrays = [np.frombuffer(_read(folder, name), np.uint8) for name in FILES]
     # The checksums have vouched for headers of 16 bytes before the images and 8 before the labels.
@@ -94,11 +97,11 @@ def _read(folder, name):
             content = file.read(size + 1)  # never more, whatever a damaged file unpacks to
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} can't be read ({error}): replace it, or delete it to fetch it anew") from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != digest:
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != digest:
         raise DataError(
             f"{path} is damaged: {'over ' * (len(content) > size)}{min(len(content), size)} bytes with SHA-256 "
-            f"{found[:12]}…, expected {size} bytes with {digest[:12]}…; replace it, or delete it to fetch it anew"
+            f"{actual[:12]}…, expected {size} bytes with {digest[:12]}…; replace it, or delete it to fetch it anew"
         )
     return content
 
@@ -110,9 +113,9 @@ def _fetch(folder):
     for source_name, source in sources.items():
         with tempfile.TemporaryDirectory(dir=folder.parents[1]) as scratch:
             try:
-                found = source(Path(scratch))
+                fetched = source(Path(scratch))
                 for name in FILES:
-                    (Path(scratch) / name).write_bytes(_read(found, name))
+                    (Path(scratch) / name).write_bytes(_read(fetched, name))
                 folder.mkdir(parents=True, exist_ok=True)
                 for name in FILES:
                     os.replace(Path(scratch) / name, folder / name)

@@ -9,37 +9,45 @@ kernel that doesn't start, a full disk) is tried twice more, and the runs of a w
 """
 
 import logging
+import operator
 import shutil
 import sys
 import time
 import uuid
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import cloudpickle
 import dask
 import nbformat
 import papermill
-from distributed import Client, LocalCluster, WorkerPlugin, get_worker
+from distributed import Client, LocalCluster, WorkerPlugin, as_completed, get_worker
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-import fashion_mnist
+from common import ROOT, fashion_mnist
+from study.batch import DAY, BatchError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-ROOT = Path(__file__).parent
-NEEDED = ("*.py", "claims.yaml", "notebooks/*.ipynb", "figures/*.json*")  # by a run, of the project
+# What a run needs of the project.
+NEEDED = (
+    "*.py",
+    *(f"{package}/**/*.py" for package in ("common", "fast", "study", "report")),
+    "claims.yaml",
+    "notebooks/*.ipynb",
+    "figures/verdicts.json",
+)
 RETRIES = 2
-DAY = 24 * 60 * 60  # seconds
 # What Dask does many times a second, to watch itself, would take a twentieth of two cores from the training.
 UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 # A kernel that ends may close a socket before its last use (ipykernel #1518), and tornado would print a traceback.
 QUIET = "__import__('logging').getLogger('tornado').setLevel('CRITICAL')"
 
 
-class ClusterError(Exception):
+class ClusterError(BatchError):
     """There are no workers; the message says what was tried and what helps."""
 
 
@@ -151,9 +159,48 @@ def execute_notebook(project, name, parameters, timeout=DAY, **options):
 # In the batch
 
 
-def send_function(client):
-    """Send `execute_run` to the workers by value; return its future, which `operator.call` calls there."""
-    return client.submit(cloudpickle.loads, cloudpickle.dumps(execute_run), pure=False)
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: after how many seconds, with which files (from name to bytes), or with what failure."""
+
+    seconds: float
+    files: dict
+    failure: str | None
+
+
+def execute(runs, workers, timeout, on_epoch):
+    """Execute runs on workers, those of a seed before those of the next, the longest first.
+
+    Args:
+        runs: a list of `plan.Run`.
+        workers: context manager, as from `local_workers` or `cluster_workers`.
+        timeout: seconds after which a run has failed.
+        on_epoch: function of a run's key and a line that it printed.
+
+    Yields:
+        Each run with its `Outcome`, as it ends.
+
+    Raises:
+        ClusterError: there are no workers.
+    """
+    with workers as (client, project):
+        topic = f"epochs-{client.id}"
+        client.subscribe_topic(topic, lambda event: on_epoch(*event[1]))
+        # Sent by value, the function is called there by `operator.call`.
+        function = client.submit(cloudpickle.loads, cloudpickle.dumps(execute_run), pure=False)
+        futures = {}
+        for position, run in enumerate(sorted(runs, key=lambda run: (run.parameters["seed"], -run.cost))):
+            arguments = run.notebook, run.key, run.parameters_on(project), project, topic, timeout
+            future = client.submit(
+                operator.call, function, *arguments, pure=False, priority=-position, retries=RETRIES
+            )
+            futures[future] = run
+        for future in as_completed(futures):
+            run = futures.pop(future)  # forgotten, it frees the worker of its result
+            if future.status == "finished":
+                yield run, Outcome(*future.result())
+            else:
+                yield run, Outcome(0.0, {}, reason(future.exception()))
 
 
 @contextmanager

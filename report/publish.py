@@ -1,0 +1,63 @@
+"""Publish a study: its drawings, its verdicts, and the report as a PDF, into a folder of figures."""
+
+import numpy as np
+
+from common import ROOT
+from common.curves import to_svg
+from common.files import write_at_once
+from report import drawings
+from report.typst_exporter import TypstPDFExporter
+from study import cluster, signals
+from study.batch import BatchError
+from study.study import Study
+
+
+def publish(folder, overrides):
+    """Draw everything that the records in a folder allow, and typeset the report there as report.pdf.
+
+    Args:
+        folder: of figures, with the table of records.
+        overrides: parameters in which the runs differ from the claims' settings, as in a trial.
+
+    Returns:
+        The `Study` of the folder.
+
+    Raises:
+        BatchError: the report couldn't be made.
+    """
+    if folder == ROOT / "figures":
+        signals.write(folder)
+    study = Study.read(folder, overrides)
+    for name, drawing in draw_all(study).items():
+        write_at_once(folder / f"{name}.svg", to_svg(drawing))
+    study.write_verdicts(folder)
+    typeset(folder, overrides)
+    return study
+
+
+def draw_all(study):
+    """Draw everything that the records allow: a dict from the name of a file to its `matplotlib.figure.Figure`."""
+    figures = {name: drawings.draw_result(result) for name, result in study.figures.items()}
+    figures["overview"] = drawings.draw_overview(list(study.figures.values()))
+    figures["claims"] = drawings.draw_numbers(study)
+    figures["signals"] = drawings.draw_signals(signals.read())
+    if not np.isnan(drawings.grid_means(study)[-1]).all():
+        figures["grid"] = drawings.draw_grid(study)
+    if study.effects[0].sample.num_seeds:
+        figures["effects"] = drawings.draw_effects(study)
+    share, _ = study.share_recognised
+    if share is not None:
+        figures["images"] = drawings.draw_images(share)
+    return figures
+
+
+def typeset(folder, overrides):
+    """Execute the report's notebook on the records in a folder, and typeset it there as report.pdf."""
+    try:
+        parameters = {"figures_folder": str(folder), "overrides": overrides}
+        pdf, _ = TypstPDFExporter().from_notebook_node(cluster.execute_notebook(ROOT, "report", parameters))
+    except Exception as error:
+        raise BatchError(
+            f"the report couldn't be made ({cluster.reason(error)}): run again, all records are kept"
+        ) from error
+    write_at_once(folder / "report.pdf", pdf)

@@ -1,0 +1,129 @@
+"""The report's sentences that hold numbers: summaries, captions, and what the signals, effects and images say."""
+
+import numpy as np
+from IPython.display import Markdown
+
+from common.formatting import accuracy, count, p_equals, percentile, points, spread
+from report.verdict import WORDS, not_yet
+from study import signals, verdicts
+from study.outcomes import LEAST_SEEDS
+
+TOLERANCE = 0.015  # 1.5 points: how near a reported and a measured accuracy must lie to be called close
+
+
+def results_summary(study):
+    """Say in a paragraph how near the measured accuracies come to the reported ones, and how much they scatter."""
+    results = list(study.figures.values())
+    close = [result for result in results if abs(result.difference) <= TOLERANCE]
+    farthest = max(results, key=lambda result: abs(result.difference))
+    text = (
+        f"Of the {len(results)} reported accuracies, **{len(close)} lie within {100 * TOLERANCE:g} points** "
+        f"of our mean. The largest difference is {points(farthest.difference)} points, in "
+        f"[Figure {farthest.number}](#fig-{farthest.number})."
+    )
+    # The last steps of the report, each compared with the scatter of one run around the mean of its setting.
+    ladder = [result for result in results if result.number >= 5]
+    deviations = [result.sample.deviation for result in ladder if result.sample.num_seeds > 1]
+    if len(deviations) > 1:
+        steps = np.abs(np.diff([result.figure.reported for result in ladder]))
+        between_two_runs = np.sqrt(2 * np.mean(np.square(deviations)))
+        text += (
+            f" From Figure {ladder[0].number} on, the report's steps are {spread(steps.min())} to "
+            f"{spread(steps.max())} points high. In our runs of the same settings, two runs that differ in nothing "
+            f"but the seed lie {spread(between_two_runs)} points apart (root mean square): "
+            + (
+                "a single run of each setting can't tell such steps from chance."
+                if steps.max() < 2 * between_two_runs
+                else "some of these steps are larger than chance alone would make them, others are not."
+            )
+        )
+    return Markdown(text)
+
+
+def claims_summary(study):
+    """Say in a paragraph how the claims fare."""
+    numbers, comparisons = study.numbers, study.comparisons
+    text = (
+        f"Of the report's {count(len(numbers), 'number')}, {counted(numbers)}. "
+        f"Of its {count(len(comparisons), 'comparison')}, **{counted(comparisons)}**."
+    )
+    share, p = verdicts.luck([number for number in numbers if number.name in study.claims.figures])
+    if not np.isnan(share):
+        text += (
+            f" On average the accuracy of a figure from 3 on lies at percentile {percentile(share)} of ours; "
+            f"chance alone brings it so far up with {p_equals(p)}."
+        )
+    return Markdown(text)
+
+
+def counted(judged):
+    """Count the verdicts of numbers or comparisons: 3 hold, 2 are contradicted."""
+    all_verdicts = [item.verdict for item in judged]
+    numbers = {verdict: all_verdicts.count(verdict) for verdict in WORDS if verdict in all_verdicts}
+    parts = [f"{number} {WORDS[verdict][number != 1]}" for verdict, number in numbers.items()]
+    return ", ".join(parts[:-1]) + " and " * (len(parts) > 1) + parts[-1]
+
+
+def caption(result):
+    """Put the result of a figure into its caption."""
+    sample = result.sample
+    measured = accuracy(sample.mean)
+    if sample.num_seeds > 1:
+        lowest, highest = accuracy(min(sample.accuracies)), accuracy(max(sample.accuracies))
+        measured += f", the mean of {sample.num_seeds} seeds from {lowest} to {highest}"
+    else:
+        measured += f" with seed {result.records[0]['seed']}"
+    change = result.figure.change
+    return (
+        f"{change[0].upper()}{change[1:]}. Test accuracy: reported {accuracy(result.figure.reported)}, measured "
+        f"{measured} ({points(result.difference)} points)."
+    )
+
+
+def signals_sentence(measured):
+    """Put into words what `signals.measure` measured about N(0, 1)."""
+    values = measured["figure_2"]
+    ratios = np.divide(values["outputs"], values["predicted_outputs"])
+    lost = [losses.index(None) + 1 for losses in values["losses"] if None in losses]
+    first = np.mean([losses[0] for losses in values["losses"]])
+    gradient_ratios = np.divide(values["gradients"], values["predicted_gradients"])
+    text = (
+        f"The class scores start with a root mean square of {values['outputs'][-1]:,.0f}, where He's start has "
+        f"{measured['figure_4']['outputs'][-1]:.2f} and Xavier's {measured['figure_3']['outputs'][-1]:.2f}. Theory, "
+        "which takes all weights as independent, foresees the outputs of every layer within "
+        f"{100 * np.abs(ratios - 1).max():.0f} %, and the gradients within a factor of {gradient_ratios.max():.1f}. "
+        f"The first loss is {first:,.0f} nats where guessing costs {np.log(10):.1f}. "
+    )
+    if len(lost) == len(values["losses"]):
+        steps = f"at step {lost[0]}" if len(set(lost)) == 1 else f"between steps {min(lost)} and {max(lost)}"
+        text += (
+            f"One step with such a gradient multiplies the loss; {steps} it is no longer a number, for each of "
+            f"{len(signals.SEEDS)} seeds. From then on all weights are NaN, and every image is given the first class."
+        )
+    return Markdown(text)
+
+
+def effects_sentence(study):
+    """Say which effects of the factorial can be told from chance, in points."""
+    effects = study.effects
+    if effects[0].sample.num_seeds < LEAST_SEEDS:
+        return Markdown(f"Which effects can be told from chance takes {LEAST_SEEDS} seeds to say.")
+    significant = [f"{effect.name} ({points(effect.sample.mean)})" for effect in effects if effect.is_significant]
+    told = (
+        f"these can be told from chance: {', '.join(significant)}" if significant else "none can be told from chance"
+    )
+    return Markdown(f"Of these {len(effects)} effects, in points and corrected together after Holm, {told}.")
+
+
+def images_sentence(study):
+    """Say how many test images all runs, no run, and about half of the runs recognise."""
+    share, num_runs = study.share_recognised
+    if share is None:
+        return not_yet("Figures 3 to 9")
+    always, never = (share == 1).mean(), (share == 0).mean()
+    disputed = ((share >= 0.25) & (share <= 0.75)).mean()
+    return Markdown(
+        f"Of the test images, {100 * always:.1f} % are recognised by each of the {num_runs} runs of Figures 3 to "
+        f"{study.claims.figure_numbers[-1]}, {100 * never:.1f} % by none, and {100 * disputed:.1f} % by a quarter to "
+        "three quarters of them. What the changes of the report move is the rest."
+    )

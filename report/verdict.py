@@ -1,0 +1,94 @@
+"""What the runs say about a figure, in sentences: from the small file `figures/verdicts.json`, or from a study.
+
+The notebook of a figure ends with these. It reads no table of all runs and judges nothing; and whatever is wrong with
+the file, its own run is done.
+"""
+
+import json
+import math
+
+from IPython.display import Markdown
+
+from common import ROOT
+from common.formatting import accuracy, count, interval, p_equals, percentile, points
+from study.outcomes import CONTRADICTED, HOLDS, LEAST_SEEDS, UNDECIDED, UNTESTED
+
+COMMITTED = ROOT / "figures" / "verdicts.json"
+MARKS = {HOLDS: "✓", CONTRADICTED: "✗", UNDECIDED: "≈", UNTESTED: "…"}
+WORDS = {  # of one, and of several
+    HOLDS: ("holds", "hold"),
+    CONTRADICTED: ("is contradicted", "are contradicted"),
+    UNDECIDED: ("can't be told from chance", "can't be told from chance"),
+    UNTESTED: ("has too few runs yet", "have too few runs yet"),
+}
+
+
+def figure_verdict(figure, study=None):
+    """Say what the runs say about a figure: its number, and what follows from it.
+
+    Args:
+        figure: its name, such as "figure_4".
+        study: a `Study`; None takes the committed verdicts.
+    """
+    verdicts = study.verdicts if study else _committed()
+    numbers = [number for number in verdicts["numbers"] if number["name"] == figure] if verdicts else []
+    if not numbers:
+        return Markdown(f"There is no verdict on this figure in `{COMMITTED.relative_to(ROOT)}`.")
+    (number,) = numbers
+    if number["seeds"] < LEAST_SEEDS:
+        return Markdown(f"There are {count(number['seeds'], 'run')} of this setting: too few for a verdict.")
+    low, high = number["range_of_runs"]
+    text = (
+        f"**The number {WORDS[number['verdict']][0]}.** Over {number['seeds']} seeds the test accuracy is "
+        f"{accuracy(number['mean'])} on average, and one more run would fall between {accuracy(low)} and "
+        f"{accuracy(high)} with 95 % probability. The reported {number['reported']:g} lies at percentile "
+        f"{percentile(number['percentile'])}."
+    )
+    lines = [
+        f"- *{comparison['claim']}*: **{comparison['verdict']}**{_reason(comparison)}."
+        for comparison in verdicts["comparisons"]
+        if f"figure_{comparison['figure']}" == figure
+    ]
+    return Markdown(f"{text}\n\n" + "\n".join(lines))
+
+
+def beyond_verdict(study=None):
+    """Say how far the network goes with the candidates that were chosen; `study` as for `figure_verdict`."""
+    verdicts = study.verdicts if study else _committed()
+    reached = [
+        f"**{accuracy(search['mean'])}** {search['limit']} ({count(search['seeds'], 'seed')}, 95 % interval "
+        f"{interval(search['interval'], accuracy)})"
+        for search in (verdicts["beyond"] if verdicts else [])
+        if search["seeds"] > 1
+    ]
+    if not reached:
+        return not_yet("several runs of the chosen candidates")
+    final = next(number["reported"] for number in verdicts["numbers"] if number["name"] == "figure_9")
+    return Markdown(
+        "With other parameters, chosen on held-out training images, the network's mean test accuracy is "
+        f"{' and '.join(reached)}. The report's best run has {final:g}."
+    )
+
+
+def not_yet(what):
+    """Say that something has not been run."""
+    return Markdown(f"The records don't hold {what} yet; `make sweeps` runs them.")
+
+
+def _committed():
+    try:
+        return json.loads(COMMITTED.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _reason(comparison):
+    if comparison["seeds"] < LEAST_SEEDS:
+        return ""
+    pair = "the least favourable pair: " if comparison["pairs"] > 1 else ""
+    reported = "" if comparison["reported"] is None else f"reported {points(comparison['reported'])} points, measured "
+    p = math.nan if comparison["p"] is None else comparison["p"]
+    return (
+        f" ({pair}{reported}{points(comparison['effect'])} points, 95 % interval "
+        f"{interval(comparison['interval'], points)}, corrected {p_equals(p)}, {comparison['seeds']} seeds)"
+    )

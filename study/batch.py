@@ -1,0 +1,208 @@
+"""Run what is planned: find what is missing, execute it on workers, keep every record at once, compare runs."""
+
+import re
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from common import fashion_mnist
+from common.files import PARTIAL, write_at_once
+from common.formatting import minutes
+from study.outcomes import DIFFERENT
+from study.record import TRAINING_VERSION, record_key
+from study.table import TABLE, GrowingTable, merge, read_records
+
+DAY = 24 * 60 * 60  # seconds
+
+
+class BatchError(Exception):
+    """Something that the user can mend; the message says what and how."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some runs, where they are executed, and the folder for what they leave.
+
+    A run that has left its record is not run again, so a batch that was stopped goes on where it was.
+
+    Attributes:
+        runs: a list of `plan.Run`.
+        output: folder with `runs/`, for records and executed notebooks, and `figures/`, for the table of records.
+        jobs: runs at a time on this machine.
+        scheduler: address of a Dask scheduler to run on instead, or None.
+        timeout: seconds after which a run has failed.
+        reuse_table: whether a run counts as done as well if only the table has its record.
+    """
+
+    runs: list
+    output: Path
+    jobs: int
+    scheduler: str | None = None
+    timeout: int = DAY
+    reuse_table: bool = False
+
+    @property
+    def figures_folder(self):
+        return self.output / "figures"
+
+    @property
+    def runs_folder(self):
+        return self.output / "runs"
+
+    @property
+    def table(self):
+        return self.figures_folder / TABLE
+
+    @cached_property
+    def records_before(self):
+        """The records that earlier batches have left in the folder of runs."""
+        return [record for run in self.runs for record in read_records(run.record_path)]
+
+    @cached_property
+    def missing(self):
+        """The runs that have left no record of this version of the training code."""
+        records = self.records_before + (read_records(self.table) if self.reuse_table else [])
+        done = {record_key(record) for record in records if record["training_version"] == TRAINING_VERSION}
+        return [run for run in self.runs if run.key not in done]
+
+    def listing(self):
+        """List the runs, with the time that each missing one would take, roughly, and the time for all of them."""
+        seconds = {run.key: run.seconds for run in self.missing}
+        lines = [f"{minutes(seconds[run.key]) if run.key in seconds else 'done':>7}  {run}" for run in self.runs]
+        together = max(sum(seconds.values()) / self.jobs, max(seconds.values(), default=0))
+        return "\n".join(
+            [
+                *lines,
+                f"{len(self.runs)} runs, {len(self.missing)} of them to do; minutes are those of one core of the "
+                f"machine that is described in figures/benchmark.json, and {self.jobs} at a time they would take "
+                f"about {minutes(together)}",
+            ]
+        )
+
+    @contextmanager
+    def alone(self):
+        """Keep other batches out of the output folder; the lock ends with the batch.
+
+        What a killed batch has half written is removed.
+
+        Raises:
+            BatchError: the folder can't be written, or another batch is at work there.
+        """
+        try:
+            for folder in (self.figures_folder, self.runs_folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise BatchError(f"can't write to {self.output} ({error.strerror}): choose another --output") from None
+        try:
+            with FileLock(self.runs_folder / "batch.lock", timeout=0):
+                for path in self.output.glob(f"*/.*{PARTIAL}"):
+                    if (
+                        time.time() - path.stat().st_mtime > 60
+                    ):  # a younger one may be a run's that was started by hand
+                        path.unlink()
+                yield
+        except Timeout:
+            raise BatchError(f"another batch is at work in {self.output}: wait, or choose another --output") from None
+
+    def run(self):
+        """Execute the missing runs, and bring all records into the table.
+
+        Returns:
+            The seconds that each run took, by key.
+
+        Raises:
+            BatchError: some runs failed; the others were finished all the same.
+            ClusterError: the cluster can't be reached.
+        """
+        fashion_mnist.load()  # fetched and checked once, before many notebooks want it
+        merge(self.table, self.records_before)
+        done = len(self.runs) - len(self.missing)
+        print(f"{len(self.runs)} runs, {done} done before, {self.place}", flush=True)
+        return self._execute(self.missing, GrowingTable(self.table))
+
+    def check(self):
+        """Execute all runs again, in a folder that is thrown away, and compare them with the table of records.
+
+        Raises:
+            BatchError: some are different.
+        """
+        from study.verdicts import agreement  # SciPy: a slow import
+
+        fashion_mnist.load()
+        committed = read_records(self.table)
+        with tempfile.TemporaryDirectory() as folder:
+            again = [replace(run, parameters=run.parameters | {"runs_folder": folder}) for run in self.runs]
+            self._execute(again, GrowingTable(Path(folder) / TABLE))
+            agreements = [agreement(read_records(run.record_path)[0], committed) for run in again]
+        for run, phrase in zip(again, agreements, strict=True):
+            print(f"{run}: {phrase}")
+        if any(phrase.startswith(DIFFERENT) for phrase in agreements):
+            raise BatchError(f"some runs are different from those in {self.table}")
+
+    @property
+    def place(self):
+        """Where the runs are executed, in words."""
+        if self.scheduler:
+            return f"on the workers of {self.scheduler}"
+        return f"{min(self.jobs, len(self.missing))} at a time"
+
+    def _execute(self, runs, table):
+        if not runs:
+            return {}
+        from study import cluster  # Dask, papermill and Jupyter: slow imports that a list of runs can do without
+
+        workers = (
+            cluster.cluster_workers(self.scheduler)
+            if self.scheduler
+            else cluster.local_workers(min(self.jobs, len(runs)))
+        )
+        seconds, failures = {}, []
+        for run, outcome in cluster.execute(runs, workers, self.timeout, Progress(runs).on_line):
+            for name, content in outcome.files.items():
+                write_at_once(run.record_path.with_name(name), content)
+            if outcome.failure:
+                failures.append(f"{run}: {outcome.failure}")
+                print(f"{run}: FAILED", flush=True)
+            else:
+                seconds[run.key] = outcome.seconds
+                table.add(read_records(run.record_path))
+                print(f"{run}: done in {minutes(outcome.seconds)}", flush=True)
+        table.write()
+        if failures:
+            raise BatchError(f"{len(failures)} of {len(runs)} runs failed:\n  " + "\n  ".join(failures))
+        return seconds
+
+
+class Progress:
+    """Print what the batch does, epoch by epoch, with the time that it will take at the pace so far."""
+
+    def __init__(self, runs):
+        self.names = {run.key: str(run) for run in runs}
+        self.costs = {run.key: run.epoch_cost for run in runs}
+        self.total = sum(run.cost for run in runs)
+        self.done = 0.0
+        self.epochs = {}
+        self.started = time.monotonic()
+        self.lock = threading.Lock()
+
+    def on_line(self, key, line):
+        """Take notice of a line that a run has printed."""
+        if not line.startswith("epoch "):
+            return
+        with self.lock:
+            epoch, in_round = (int(number) for number in re.findall(r"\d+", line)[:2])
+            before = self.epochs.get(key, 0)
+            # The next round of a run begins with epoch 1, and so does a run again if its worker was lost.
+            self.epochs[key] = before + 1 if before % in_round == epoch - 1 else epoch
+            self.done += self.costs[key] * (self.epochs[key] - before)
+            share = self.done / self.total
+            left = (time.monotonic() - self.started) * (1 - share) / share
+            estimate = f" [{minutes(left)} left]" if share > 0.1 else ""  # the first epochs tell too little
+            print(f"{self.names[key]}, {line}{estimate}", flush=True)

@@ -1,0 +1,5 @@
+"""The words for what can come out: of a claim, and of a run that is made again."""
+
+HOLDS, UNDECIDED, CONTRADICTED, UNTESTED = "holds", "not distinguishable", "contradicted", "too few runs"
+IDENTICAL, EQUIVALENT, DIFFERENT = "identical", "equivalent", "different"
+LEAST_SEEDS = 3  # with fewer nothing is decided

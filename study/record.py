@@ -1,0 +1,145 @@
+"""The record of a run: a small JSON file, written last and at once, so that a run is done if and only if it is there.
+
+A run is one execution of a notebook with one set of parameters and one seed. Its record is named by what determines
+its numbers, and ends with a checksum, so that a single changed digit is noticed.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import platform
+import sys
+from pathlib import Path
+
+from common import ROOT, fashion_mnist
+from common.files import write_at_once
+from common.parameters import PARAMETERS
+
+TRAINING_VERSION = 2  # to be raised whenever the code changes the numbers that a run gives
+
+IN_KEY = tuple(name for name, parameter in PARAMETERS.items() if parameter.changes_numbers)
+IN_EVERY_RECORD = tuple(name for name in IN_KEY if name != "schedule")  # only one notebook has a schedule
+
+GPU_DRIVERS = ("nvidiactl", "dxg", "kfd")  # in /dev: of NVIDIA, of Windows' Linux, of AMD
+
+COLUMNS = {  # of the table: what `my_utils.train` calls the measure of an epoch
+    "train_losses": "train_loss",
+    "train_accuracies": "train_accuracy",
+    "test_accuracies": "test_accuracy",
+    "validation_accuracies": "validation_accuracy",
+}
+
+
+def run_key(parameters):
+    """Name a run by what determines its numbers: `seed0-` and a hash of the rest, whichever notebook runs it."""
+    kind = device_kind(parameters["device"])
+    return _key({**determinants(parameters), "device": kind, "data": fashion_mnist.CHECKSUM})
+
+
+def device_kind(name):
+    """Return the kind of device that a name means here, cpu or cuda; ValueError if this machine hasn't got it.
+
+    PyTorch, which takes seconds to import, is asked only where there may be a GPU.
+    """
+    may_have_gpu = sys.platform != "linux" or any(Path("/dev", driver).exists() for driver in GPU_DRIVERS)
+    if name == "cpu" or (name == "auto" and not may_have_gpu):
+        return "cpu"
+    from my_utils import get_device
+
+    return get_device(name).type
+
+
+def record_key(record):
+    """Name the run that left a record, as `run_key` does before the run."""
+    return _key({**determinants(record), "device": record["device"], "data": record["data"]})
+
+
+def _key(determining):
+    text = json.dumps([determining, TRAINING_VERSION], sort_keys=True)
+    return f"seed{determining['seed']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def determinants(parameters):
+    """Pick the parameters that determine a run's numbers, with 1 and 1.0 written alike.
+
+    A constant schedule is left out: notebooks without a schedule train in the same way.
+    """
+    kept = {name: parameters[name] for name in IN_KEY if name in parameters}
+    if kept.get("schedule") == "constant":
+        del kept["schedule"]
+    return {name: float(value) if PARAMETERS[name].type is float else value for name, value in kept.items()}
+
+
+def write_record(notebook, parameters, net, history, correct):
+    """Write the record of a run into its folder of runs, whole or not at all, and return its path.
+
+    Args:
+        notebook: name of the notebook, such as "figure_4".
+        parameters: of the run, as from `check_parameters`; a relative `runs_folder` starts at the project's root.
+        net: the trained network.
+        history: of the training, as from `my_utils.train`.
+        correct: for each test image, whether it was recognised: booleans (10000,).
+    """
+    import numpy as np  # slow imports that reading a record can do without
+    import torch
+    import torchvision
+
+    from fast.forward import can_fast_forward
+
+    device = next(net.parameters()).device
+    record = {
+        "notebook": notebook,
+        **determinants(parameters),
+        "test_accuracy": correct.sum().item() / len(correct),
+        **{
+            column: [epoch[name] if math.isfinite(epoch[name]) else None for epoch in history]
+            for column, name in COLUMNS.items()
+            if name in history[0]
+        },
+        "correct": base64.b64encode(np.packbits(correct.cpu().numpy())).decode(),
+        "forward": "fast_forward" if can_fast_forward(net) else "net",
+        "device": device.type,
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "data": fashion_mnist.CHECKSUM,
+        "training_version": TRAINING_VERSION,
+    }
+    folder = ROOT / parameters["runs_folder"]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{run_key(parameters)}.json"
+    write_at_once(path, to_line(record))
+    return path
+
+
+def history(record):
+    """Return the curves of a record as `my_utils.train` did: a list with one dict an epoch, None for not a number."""
+    columns = [column for column in COLUMNS if column in record]
+    names = [COLUMNS[column] for column in columns]
+    return [dict(zip(names, values, strict=True)) for values in zip(*(record[c] for c in columns), strict=True)]
+
+
+def recognised(record):
+    """Return for each test image whether the run's network recognised it: booleans (10000,)."""
+    import numpy as np
+
+    return np.unpackbits(np.frombuffer(base64.b64decode(record["correct"]), np.uint8)).astype(bool)
+
+
+def processor():
+    """Name this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def to_line(record):
+    """Write a record as its line in a file, with the checksum at its end."""
+    content = json.dumps(record, allow_nan=False)
+    return json.dumps({**record, "checksum": hashlib.sha256(content.encode()).hexdigest()[:16]}) + "\n"

@@ -1,0 +1,187 @@
+"""The study: the claims and the records of a folder, read once and judged once.
+
+Every table, sentence and drawing of the report is a function of a `Study`.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from common import ROOT
+from common.files import write_at_once
+from study import claims, effects, per_image, selection, verdicts
+from study.record import to_line
+from study.samples import CONFIDENCE, Pair, Sample
+from study.table import TABLE, read_records, select
+
+VERDICTS = "verdicts.json"  # in a folder of figures, beside the table of records
+
+
+@dataclass(frozen=True)
+class FigureResult:
+    """A figure of the report and the runs of its setting, one or more."""
+
+    figure: claims.Figure
+    setting: dict
+    records: list  # one a seed
+
+    @cached_property
+    def sample(self):
+        return Sample.of(self.records)
+
+    @property
+    def number(self):
+        return self.figure.number
+
+    @property
+    def difference(self):
+        """Mean accuracy of our runs less the reported one."""
+        return self.sample.mean - self.figure.reported
+
+
+@dataclass(frozen=True)
+class Study:
+    """Records, the claims that they are about, and what the records say about them.
+
+    Attributes:
+        records: a list, as from `study.table.read_records`.
+        claims: a `claims.Claims`.
+        overrides: parameters in which the runs differ from the claims' settings, as in a trial.
+    """
+
+    records: list
+    claims: claims.Claims
+    overrides: dict
+
+    @classmethod
+    def read(cls, folder="figures", overrides=None):
+        """Read the claims and a folder of figures, with `runs.jsonl`; a relative one starts at the project's root.
+
+        Raises:
+            ClaimsError, NotebookError: claims.yaml or a notebook is damaged.
+            ValueError: the table of records is damaged.
+        """
+        return cls(read_records(ROOT / folder / TABLE), claims.load(), overrides or {})
+
+    def records_of(self, setting):
+        """Return the records of a setting, one a seed; in a trial, of the setting as the trial changes it."""
+        return select(self.records, setting | self.overrides)
+
+    def accuracies_of(self, setting):
+        """Return the test accuracies of a setting's runs, by seed."""
+        return {record["seed"]: record["test_accuracy"] for record in self.records_of(setting)}
+
+    def sample_of(self, setting):
+        """Return the test accuracies of a setting's runs, as a `Sample`."""
+        return Sample.of(self.records_of(setting))
+
+    def pair_of(self, first, second, margin=0.0):
+        """Pair the runs of two settings that have the same seed, as a `Pair`."""
+        a, b = self.accuracies_of(first), self.accuracies_of(second)
+        seeds = sorted(a.keys() & b.keys())
+        return Pair(tuple(a[s] for s in seeds), tuple(b[s] for s in seeds), margin, settings=(first, second))
+
+    @cached_property
+    def figures(self):
+        """The figures that have runs: a dict from name to `FigureResult`."""
+        results = {}
+        for name, figure in self.claims.figures.items():
+            records = self.records_of(figure.setting)
+            if records:
+                results[name] = FigureResult(figure, figure.setting | self.overrides, records)
+        return results
+
+    @cached_property
+    def numbers(self):
+        return verdicts.judge_numbers(self)
+
+    @cached_property
+    def comparisons(self):
+        return verdicts.judge_comparisons(self)
+
+    @cached_property
+    def effects(self):
+        return effects.factorial_effects(self)
+
+    @cached_property
+    def selections(self):
+        return selection.judge_selection(self)
+
+    @cached_property
+    def steps(self):
+        return per_image.judge_steps(self)
+
+    @cached_property
+    def share_recognised(self):
+        return per_image.share_recognised(self)
+
+    def chosen_beyond(self):
+        """Return for each search beyond the report its `Search` and the test accuracies of the chosen candidate."""
+        searches = self.claims.beyond.values()
+        return [(search, self.sample_of(search.candidates[search.chosen])) for search in searches]
+
+    @cached_property
+    def verdicts(self):
+        """What the records say, as a dict that JSON can hold: the form in which notebooks and others read it."""
+        lines = "".join(map(to_line, self.records))
+        return {
+            "rule": verdicts.__doc__,
+            "confidence": CONFIDENCE,
+            "records": {
+                "file": TABLE,
+                "number": len(self.records),
+                "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+            },
+            "numbers": [
+                {
+                    "name": number.name,
+                    "label": number.label,
+                    "reported": number.reported,
+                    "mean": _finite(number.sample.mean),
+                    "range_of_runs": _interval(number.sample.range_of_runs),
+                    "percentile": _finite(number.sample.percentile(number.reported)),
+                    "seeds": number.sample.num_seeds,
+                    "verdict": number.verdict,
+                }
+                for number in self.numbers
+            ],
+            "comparisons": [_comparison(comparison) for comparison in self.comparisons],
+            "beyond": [
+                {
+                    "name": search.name,
+                    "limit": search.limit,
+                    "candidate": search.chosen,
+                    "mean": _finite(sample.mean),
+                    "interval": _interval(sample.interval),
+                    "seeds": sample.num_seeds,
+                }
+                for search, sample in self.chosen_beyond()
+            ],
+        }
+
+    def write_verdicts(self, folder):
+        """Leave the verdicts in a folder of figures, as `verdicts.json`."""
+        write_at_once(folder / VERDICTS, json.dumps(self.verdicts, indent=1, ensure_ascii=False) + "\n")
+
+
+def _comparison(comparison):
+    entry = {"name": comparison.name, "figure": comparison.figure, "claim": comparison.claim}
+    entry |= {"relation": comparison.relation, "pairs": len(comparison.pairs), "verdict": comparison.verdict}
+    pair = comparison.least_favourable or Pair((), ())
+    return entry | {
+        "reported": _finite(pair.reported),
+        "effect": _finite(pair.difference.mean),
+        "interval": _interval(pair.difference.interval),
+        "p": _finite(pair.corrected),
+        "seeds": pair.difference.num_seeds,
+    }
+
+
+def _finite(value):
+    return float(value) if math.isfinite(value) else None
+
+
+def _interval(ends):
+    return [_finite(end) for end in ends]
