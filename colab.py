@@ -111,7 +111,10 @@ def with_form(line):
     if line.startswith("#"):
         return line
     assignment, _, comment = line.partition("  # ")
-    name, kind = re.match(r"(\w+): (\w+)", assignment).groups()
+    declared = re.match(r"(\w+): (\w+) = ", assignment)
+    if not declared:
+        sys.exit(f"colab.py: {line!r} in a parameters cell: expected one line a parameter, such as seed: int = 0")
+    name, kind = declared.groups()
     explanation = re.sub(r"^@param (\[.*?\]|\S+)( # )?", "", comment)
     field = f'{{type:"{FIELDS.get(kind, "raw")}"}}'
     if name in PARAMETERS:

@@ -5,13 +5,13 @@ machine does meets all of them. Times are given for an epoch of 60,000 images, t
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
 import subprocess
 import sys
 import time
-from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -20,14 +20,15 @@ import torch
 from matplotlib import style
 from matplotlib.figure import Figure
 
-import fashion_mnist
-import fast_forward
-import my_utils as mu
-import records
 from benchmarks.contenders import CONTENDERS
+from common import ROOT, fashion_mnist
+from common.curves import STYLE, to_svg
+from common.files import write_at_once
+from fast.forward import product
 from model import Net, get_possible_patches, init_weights
+from study.record import processor
 
-RESULTS = records.ROOT / "figures" / "benchmark.json"
+RESULTS = ROOT / "figures" / "benchmark.json"
 EPOCH = 60_000  # images
 SETTINGS = {  # as in the report's figures
     "batch 256": {"batch_size": 256, "batch_norm": False},
@@ -81,10 +82,10 @@ def measure(contender, batch_size, batch_norm, num_images, num_hidden=NUM_HIDDEN
 def measure_peak(seconds=3, size=512):
     """Multiply large matrices for a while, and return the floating-point operations in a second."""
     A, B = torch.randn(size, size), torch.randn(size, size)
-    fast_forward.product(A, B)
+    product(A, B)
     started, num_products = time.perf_counter(), 0
     while time.perf_counter() < started + seconds:
-        fast_forward.product(A, B)
+        product(A, B)
         num_products += 1
     return {"flops": 2 * size**3 * num_products / (time.perf_counter() - started)}
 
@@ -98,9 +99,7 @@ def in_processes(num_processes, threads, function, **arguments):
     environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
     command = [sys.executable, "-m", "benchmarks.benchmark", "--call", json.dumps([function.__name__, arguments])]
     processes = [
-        subprocess.Popen(
-            command, cwd=records.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(num_processes)
     ]
     results = []
@@ -127,7 +126,7 @@ def as_one(results):
 def floor(batch_norm):
     """Count the floating-point operations of an epoch in the cheapest exact formulation, forward and backward.
 
-    Without batch normalisation W₃ goes before W₂, and the mean over the tokens before W₄; see `fast_forward.py`. Each
+    Without batch normalisation W₃ goes before W₂, and the mean over the tokens before W₄; see `fast/forward.py`. Each
     product of the forward is met by two of its size in the backward, but for the gradient of the images.
     """
     P, K = get_possible_patches(784)[0]
@@ -151,7 +150,7 @@ def measure_all(num_images, repeats):
 
     for repeat in range(repeats):
         peaks.append(sum(result["flops"] for result in in_processes(cores, 1, measure_peak)))
-        for (setting, arguments), contender in product(SETTINGS.items(), LABELS):
+        for (setting, arguments), contender in itertools.product(SETTINGS.items(), LABELS):
             processes, threads = (cores, 1) if contender == "batch" else (1, None)
             name = "ours" if contender == "batch" else contender
             results = in_processes(processes, threads, measure, contender=name, num_images=num_images, **arguments)
@@ -169,7 +168,7 @@ def measure_all(num_images, repeats):
             )
         for jobs in (1, 2, 4):
             add(scaling, {"what": "runs", "value": jobs}, in_processes(jobs, 1, measure, **one))
-    machine = {"processor": records.processor(), "cores": cores, "flops": median(peaks)}
+    machine = {"processor": processor(), "cores": cores, "flops": median(peaks)}
     return {"machine": machine, "num_images": num_images, "rows": rows, "scaling": scaling}
 
 
@@ -215,7 +214,7 @@ def table(results):
 
 def draw(results):
     """Draw the speed of every contender, and how ours grows with width, patches and runs side by side."""
-    with style.context(["petroff10", mu.STYLE]):
+    with style.context(["petroff10", STYLE]):
         figure = Figure(figsize=(6.3, 5.2), layout="constrained")
         top, bottom = figure.subfigures(2, 1, height_ratios=(3, 2))
         axes = top.add_subplot()
@@ -262,8 +261,8 @@ def main(arguments=None):
         return
     results = measure_all(options.images, options.repeats)
     check(results)
-    records.write_at_once(options.output, json.dumps(results, indent=1) + "\n")
-    records.write_at_once(options.output.with_suffix(".svg"), mu.to_svg(draw(results)))
+    write_at_once(options.output, json.dumps(results, indent=1) + "\n")
+    write_at_once(options.output.with_suffix(".svg"), to_svg(draw(results)))
     print(table(results))
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from fast_forward import keep_freed_memory
+from fast.step import TrainingStep, keep_freed_memory
 from model import Stem
-from my_utils import Batches, TrainingStep, evaluate_accuracy, train_epoch
+from my_utils import Batches, evaluate_accuracy, train_epoch
 
 LEARNING_RATE = 0.001
 WORKERS = 2  # of the DataLoaders

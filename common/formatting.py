@@ -1,12 +1,13 @@
 """How numbers are written, in the report, in the notebooks and in the terminal: each kind in one way."""
 
 import math
+from decimal import Decimal
 
 NOT_MEASURED = "–"
 
 
 def accuracy(value):
-    """Write an accuracy, a fraction, with four decimals: 0.8508."""
+    """Write an accuracy, a fraction, with four decimals: 0.8500."""
     return NOT_MEASURED if math.isnan(value) else f"{value:.4f}"
 
 
@@ -56,10 +57,14 @@ def words(name):
 
 
 def parameter(value):
-    """Write the value of a parameter for a table: 0.00001, yes, HorizontalFlip, Erasing."""
+    """Write the value of a parameter for a table: 0.00001, yes, Adam, HorizontalFlip, Erasing."""
     if isinstance(value, list):
-        return ", ".join(item.removeprefix("Random") for item in value)
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value:f}".rstrip("0").rstrip(".")
+        return ", ".join(parameter(item) for item in value)
+    if isinstance(value, str):
+        return value.removeprefix("Random")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return format(Decimal(str(value)).normalize(), "f")
 
 
 def minutes(seconds):

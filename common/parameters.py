@@ -122,7 +122,7 @@ PARAMETERS = {
     "dropout": _real(
         "a probability from 0 to below 1", lambda value: 0 <= value < 1, "probability, after the ReLU of each MLP"
     ),
-    "augmentation": _list_of(AUGMENTATIONS, f"changes of the training images, of {', '.join(AUGMENTATIONS)}"),
+    "augmentation": _list_of(tuple(AUGMENTATIONS), "of torchvision.transforms.v2"),
     "num_hidden": Parameter(
         list,
         "outputs of the linear layers before the classifier",

@@ -12,6 +12,7 @@ from common.curves import STYLE, draw_curves, plot_curves
 from common.formatting import accuracy
 from study import signals
 from study.record import history
+from study.verdicts import by_chance, report_steps
 
 
 def styled(**changes):
@@ -77,6 +78,38 @@ def draw_numbers(study):
         labels = ["reported", "our runs", "range of 95 % of runs"]
         figure.legend(handles, labels, loc="outside upper right", ncols=3)
         figure.supxlabel("test accuracy (note the two scales)", fontsize=7)
+    return figure
+
+
+def draw_steps(study):
+    """Draw the report's steps from figure to figure beside ours, and how far apart runs of one setting lie by chance.
+
+    Large letters and few lines: it has to be read on a telephone.
+    """
+    steps = report_steps(study)
+    with styled(**{"font.size": 11, "axes.grid.axis": "x"}):
+        figure = Figure(figsize=(5.6, 1.2 + 0.36 * len(steps)), layout="constrained")
+        axes = figure.add_subplot(xlabel="difference of test accuracies, in points")
+        for row, (before, after) in enumerate(steps):
+            pair = study.pair_of(after.figure.setting, before.figure.setting)
+            chance = 100 * by_chance(before, after)
+            axes.barh(row, 2 * chance, left=-chance, height=0.6, color="0.88")
+            low, high = (100 * end for end in pair.difference.interval)
+            axes.plot([low, high], [row, row], color="C0", linewidth=2)
+            axes.plot(100 * pair.difference.mean, row, "o", color="C0", markersize=6)
+            reported = after.figure.reported - before.figure.reported
+            axes.plot(100 * reported, row, "D", color="C1", markersize=8, markerfacecolor="none", markeredgewidth=1.5)
+        axes.set_yticks(range(len(steps)), [f"Figure {after.number}" for _, after in steps])
+        axes.use_sticky_edges = False
+        axes.invert_yaxis()
+        axes.set_axisbelow(True)
+        handles = [
+            axes.plot([], [], "D", color="C1", markersize=8, markerfacecolor="none", markeredgewidth=1.5)[0],
+            axes.plot([], [], "o-", color="C0", linewidth=2, markersize=6)[0],
+            axes.barh(0, 0, color="0.88"),
+        ]
+        labels = ["reported step", "ours, 95 % interval", "by chance"]
+        figure.legend(handles, labels, loc="outside upper center", ncols=3, columnspacing=1, handletextpad=0.4)
     return figure
 
 

@@ -10,6 +10,7 @@ from report.typst_exporter import TypstPDFExporter
 from study import cluster, signals
 from study.batch import BatchError
 from study.study import Study
+from study.verdicts import report_steps
 
 
 def publish(folder, overrides):
@@ -39,6 +40,8 @@ def draw_all(study):
     """Draw everything that the records allow: a dict from the name of a file to its `matplotlib.figure.Figure`."""
     figures = {name: drawings.draw_result(result) for name, result in study.figures.items()}
     figures["overview"] = drawings.draw_overview(list(study.figures.values()))
+    if report_steps(study):
+        figures["steps"] = drawings.draw_steps(study)
     figures["claims"] = drawings.draw_numbers(study)
     figures["signals"] = drawings.draw_signals(signals.read())
     if not np.isnan(drawings.grid_means(study)[-1]).all():

@@ -56,6 +56,22 @@ def claims_summary(study):
     return Markdown(text)
 
 
+def steps_sentence(study):
+    """Say how many of the report's steps are larger than what two single runs differ by through their seeds alone."""
+    steps = verdicts.report_steps(study)
+    larger = [
+        after
+        for before, after in steps
+        if abs(after.figure.reported - before.figure.reported) > verdicts.by_chance(before, after)
+    ]
+    named = ", ".join(f"Figure {after.number}" for after in larger)
+    return Markdown(
+        f"Of the report's {len(steps)} steps from Figure {steps[0][0].number} on, {len(larger)} "
+        f"{'is' if len(larger) == 1 else 'are'} larger than what two single runs differ by through their seeds alone, "
+        f"19 times of 20{f': that to {named}' if named else ''}."
+    )
+
+
 def counted(judged):
     """Count the verdicts of numbers or comparisons: 3 hold, 2 are contradicted."""
     all_verdicts = [item.verdict for item in judged]

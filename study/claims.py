@@ -237,6 +237,9 @@ def _build(tree):
         if f"figure_{comparison.figure}" not in figures:
             raise _WrongError(f"comparisons.{name}.figure: there is no figure_{comparison.figure} under figures")
     factorial = _factorial(tree["factorial"], complete, figures)
+    for name, scale in tree["scales"].items():
+        if sorted(set(scale)) != scale:
+            raise _WrongError(f"scales.{name}: expected where an axis begins, breaks and ends, in this order")
     return Claims(figures, sweeps, tuple(tree["held_out"]), factorial, beyond, comparisons, tree["scales"])
 
 

@@ -6,9 +6,12 @@ its numbers, and ends with a checksum, so that a single changed digit is noticed
 
 import base64
 import hashlib
+import importlib.metadata
+import importlib.util
 import json
 import math
 import platform
+import re
 import sys
 from pathlib import Path
 
@@ -83,7 +86,6 @@ def write_record(notebook, parameters, net, history, correct):
     """
     import numpy as np  # slow imports that reading a record can do without
     import torch
-    import torchvision
 
     from fast.forward import can_fast_forward
 
@@ -104,7 +106,7 @@ def write_record(notebook, parameters, net, history, correct):
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": _torchvision_version(),
         "numpy": np.__version__,
         "data": fashion_mnist.CHECKSUM,
         "training_version": TRAINING_VERSION,
@@ -114,6 +116,13 @@ def write_record(notebook, parameters, net, history, correct):
     path = folder / f"{run_key(parameters)}.json"
     write_at_once(path, to_line(record))
     return path
+
+
+def _torchvision_version():
+    """Read torchvision's version out of its files, since the package itself takes seconds to import."""
+    files = Path(importlib.util.find_spec("torchvision").origin).parent
+    written = re.search(r"""^__version__ = ['"](.+)['"]$""", (files / "version.py").read_text(), re.MULTILINE)
+    return written[1] if written else importlib.metadata.version("torchvision")
 
 
 def history(record):

@@ -81,7 +81,6 @@ class Pair:
         margin: by which the first has to be better, as a fraction.
         corrected: the test's p-value after Holm's correction for all the pairs that are tested together.
         num_tested: how many these are.
-        settings: the first and the second, with all their parameters.
         reported: the report's accuracy of the first less that of the second; nan if it doesn't give both.
     """
 
@@ -90,7 +89,6 @@ class Pair:
     margin: float = 0.0
     corrected: float = float("nan")
     num_tested: int = 1
-    settings: tuple = ()
     reported: float = float("nan")
 
     @cached_property

@@ -81,7 +81,7 @@ class Study:
         """Pair the runs of two settings that have the same seed, as a `Pair`."""
         a, b = self.accuracies_of(first), self.accuracies_of(second)
         seeds = sorted(a.keys() & b.keys())
-        return Pair(tuple(a[s] for s in seeds), tuple(b[s] for s in seeds), margin, settings=(first, second))
+        return Pair(tuple(a[s] for s in seeds), tuple(b[s] for s in seeds), margin)
 
     @cached_property
     def figures(self):
@@ -180,7 +180,8 @@ def _comparison(comparison):
 
 
 def _finite(value):
-    return float(value) if math.isfinite(value) else None
+    """Round to ten decimals, beyond which processors and versions of SciPy differ; JSON has no nan."""
+    return round(float(value), 10) if math.isfinite(value) else None
 
 
 def _interval(ends):

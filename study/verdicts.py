@@ -13,6 +13,7 @@
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from scipy import stats
@@ -30,7 +31,7 @@ from study.outcomes import (
     UNTESTED,
 )
 from study.record import COLUMNS
-from study.samples import ROUNDING, Sample, holm
+from study.samples import CONFIDENCE, ROUNDING, Sample, holm
 from study.table import select
 
 NEGLIGIBLE = 0.002  # 0.2 points: a gain below this counts as none
@@ -111,6 +112,25 @@ def luck(numbers):
         return float("nan"), float("nan")
     mean = float(np.mean(percentiles))
     return mean, float(stats.norm.sf((mean - 0.5) * (12 * len(percentiles)) ** 0.5))
+
+
+def report_steps(study):
+    """List the report's steps from Figure 3 on: the results of each two figures that follow each other."""
+    names = list(study.claims.figures)[1:]  # the step from guessing to learning is of another size
+    return [
+        (study.figures[before], study.figures[after])
+        for before, after in pairwise(names)
+        if {before, after} <= study.figures.keys()
+    ]
+
+
+def by_chance(before, after):
+    """Return the difference that single runs of two figures' settings exceed in 5 % of cases if these are equal.
+
+    By the normal distribution, with the deviations between the seeds of each; nan with a single seed.
+    """
+    quantile = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    return quantile * (before.sample.deviation**2 + after.sample.deviation**2) ** 0.5
 
 
 def agreement(record, table):

@@ -92,9 +92,7 @@ def batch(tmp_path_factory, data_folder):
 
     The folder is only to be read: of several processes that run tests the first makes it for all.
     """
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
+    folder = shared_folder(tmp_path_factory)
     output, printed = folder / "batch", folder / "batch.txt"
     with FileLock(folder / "batch.lock"):
         if not printed.exists():
@@ -104,6 +102,25 @@ def batch(tmp_path_factory, data_folder):
     return output, printed.read_text()
 
 
+@pytest.fixture(scope="session")
+def report_notebook(tmp_path_factory, data_folder):
+    """Execute the report's notebook on the committed records by papermill's own command line, once for all."""
+    folder = shared_folder(tmp_path_factory)
+    path = folder / "report.ipynb"
+    with FileLock(folder / "report.lock"):
+        if not path.exists():
+            command = [sys.executable, "-m", "papermill", "notebooks/report.ipynb", folder / "unfinished.ipynb"]
+            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+            (folder / "unfinished.ipynb").rename(path)
+    return path
+
+
+def shared_folder(tmp_path_factory):
+    """Return a temporary folder that all processes that run tests share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Let PyTorch compute with one thread, as in a batch; where other programs are busy, several would wait a lot."""
@@ -111,3 +128,90 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+# For the tests of parameters, records and trainings: a setting, what it may be changed to, and a few images
+
+DEFAULTS = {
+    "initializer": "kaiming_normal_",
+    "optimizer_name": "SGD",
+    "learning_rate": 0.1,
+    "weight_decay": 0.0,
+    "batch_size": 256,
+    "num_epochs": 10,
+    "num_rounds": 1,
+    "schedule": "constant",
+    "batch_norm": False,
+    "norm_axis": 1,
+    "norm_after_relu": False,
+    "dropout": 0.0,
+    "augmentation": [],
+    "num_hidden": [256, 128, 64, 32, 16],
+    "patching": 0,
+    "seed": 0,
+    "train_limit": 60000,
+    "num_validation": 0,
+    "device": "cpu",
+    "runs_folder": "runs",
+}
+CHANGED = {
+    "initializer": "normal_",
+    "optimizer_name": "Adam",
+    "learning_rate": 0.2,
+    "weight_decay": 0.00001,
+    "batch_size": 128,
+    "num_epochs": 15,
+    "schedule": "one_cycle",
+    "batch_norm": True,
+    "norm_axis": 2,
+    "norm_after_relu": True,
+    "dropout": 0.01,
+    "augmentation": ["RandomErasing"],
+    "num_hidden": [256, 128, 64, 32, 8],
+    "patching": 1,
+    "seed": 1,
+    "train_limit": 500,
+    "num_validation": 10000,
+}
+
+
+def without(mapping, *names):
+    return {name: value for name, value in mapping.items() if name not in names}
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="session")
+def data_set(data_folder):
+    """Read the data set once for all tests."""
+    return fashion_mnist.load()
+
+
+@pytest.fixture
+def few_images(data_set, one_thread, monkeypatch):
+    """Let the data set have 600 training images and 200 test images; return a function that gives it other ones."""
+
+    def use(*images_and_labels):
+        monkeypatch.setattr(fashion_mnist, "load", lambda root=None: images_and_labels)
+
+    train_images, train_labels, test_images, test_labels = data_set
+    use(train_images[:600], train_labels[:600], test_images[:200], test_labels[:200])
+    return use
+
+
+@pytest.fixture
+def without_drawings(monkeypatch):
+    """Let a batch in this process draw nothing: what takes half of the time of its report."""
+    from report import publish
+
+    monkeypatch.setattr(publish, "draw_all", lambda study: {})
+
+
+@pytest.fixture
+def unpublished(monkeypatch):
+    """Let a batch in this process leave its records and its table, without drawings and without a PDF."""
+    from report import publish
+
+    monkeypatch.setattr(publish, "publish", lambda folder, overrides: Study.read(folder, overrides))

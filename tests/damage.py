@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import claims
-import fashion_mnist
-import records
+from common import ROOT, fashion_mnist
+from common.parameters import PARAMETERS
+from study import claims, notebooks
+from study.record import record_key
+from study.table import TABLE, read_records
 
 NONSENSE = (".nan", ".inf", "-1", "null", "nonsense", "[]", "{}")
 FIXED = {  # keys of claims.yaml that the format names; others are names that the user gives
@@ -36,8 +38,12 @@ FIXED = {  # keys of claims.yaml that the format names; others are names that th
         "reported",
         "notebook",
         "vary",
+        "label",
+        "steps",
+        "scales",
     ),
-    *("accuracy", "chosen", "figure", "better", "no_better", "than", "margin", "sweep", *records.PARAMETERS),
+    *("accuracy", "limit", "chosen", "candidates", "figure", "better", "no_better", "than", "margin", "sweep"),
+    *PARAMETERS,
 }
 REMEDIES = ("restore", "replace", "delete", "correct", "put the files", "expected a folder")
 HARMLESS = "harmless: in gzip's own notes, the data are right"
@@ -160,9 +166,9 @@ def _with_magic(magic):
 def record_families(folder, rows):
     """Flip every bit of a record, cut it at every byte, and put tables and files of records together wrongly."""
     record = min(rows, key=len)
-    key = records.record_key(json.loads(record))
+    key = record_key(json.loads(record))
     others = [row for row in rows if row != record][:2]
-    single, table = folder / f"{key}.json", folder / "runs.jsonl"
+    single, table = folder / f"{key}.json", folder / TABLE
     single.write_bytes(record)
     table.write_bytes(record + b"".join(others))
     loaded = json.loads(record)
@@ -179,7 +185,7 @@ def record_families(folder, rows):
     every_byte = [truncate(length) for length in range(len(record))]
     canary = pickle.dumps(Canary(folder / "canary"))
     wrong = [*changed, *(become(f"{value[:8]!r}", value) for value in values), become("a pickle", canary)]
-    read_single, read_table = lambda: records.read_records(single), lambda: records.read_records(table)
+    read_single, read_table = lambda: read_records(single), lambda: read_records(table)
     of_table = [
         *((what, lambda content, change=change: change(record) + others[0]) for what, change in wrong),
         become("a row twice", record * 2),
@@ -229,7 +235,7 @@ def claims_family(folder, choice):
         become("an alias to itself", b"&a [*a]\n...\n"),
         become("deeply nested", b"[" * 5000),
     ]
-    return Family("claims.yaml", path, lambda: claims.load(path), claims.ClaimsError, path, damages)
+    return Family("claims.yaml", path, lambda: claims.read(path), claims.ClaimsError, path, damages)
 
 
 def _break(key):
@@ -248,18 +254,17 @@ def notebook_family(folder, sound):
     path.write_bytes(sound)
 
     def read():
-        claims._parameters_cell.cache_clear()  # a session reads a notebook once
-        real_root, claims.ROOT = claims.ROOT, folder
+        notebooks._parameters_cell.cache_clear()  # a session reads a notebook once
+        notebooks.ROOT = folder
         try:
-            return claims.notebook_defaults("figure_4")
+            return notebooks.defaults("figure_4")
         finally:
-            claims.ROOT = real_root
-            claims._parameters_cell.cache_clear()
+            notebooks.ROOT = ROOT
 
     notebook = json.loads(sound)
     (index,) = (i for i, cell in enumerate(notebook["cells"]) if "parameters" in cell["metadata"].get("tags", []))
     lines = "".join(notebook["cells"][index]["source"]).splitlines()
-    names = [ast.parse(line).body[0].target.id for line in lines]
+    names = {number: code.target.id for number, line in enumerate(lines) for code in ast.parse(line).body}
     canary = folder / "canary"
 
     def with_cell(**changes):
@@ -274,12 +279,12 @@ def notebook_family(folder, sound):
         *(truncate(length) for length in range(len(sound.rstrip()))),
         *(
             become(f"{name} = {value}", with_line(number, f"{name}: int = {value}"))
-            for number, name in enumerate(names)
+            for number, name in names.items()
             for value in (*nonsense, code)
         ),
-        *(become(f"{name} misspelt", with_line(number, f"{name}x: int = 1")) for number, name in enumerate(names)),
-        *(become(f"{name} without a type", with_line(number, f"{name} = 1")) for number, name in enumerate(names)),
-        *(become(f"code after {name}", with_line(n, f"{lines[n]}\n{code}")) for n, name in enumerate(names)),
+        *(become(f"{name} misspelt", with_line(number, f"{name}x: int = 1")) for number, name in names.items()),
+        *(become(f"{name} without a type", with_line(number, f"{name} = 1")) for number, name in names.items()),
+        *(become(f"code after {name}", with_line(n, f"{lines[n]}\n{code}")) for n, name in names.items()),
         become("no tag", with_cell(metadata={})),
         become("two tags", _notebook(notebook, {0: notebook["cells"][index] | {"id": "other"}})),
         become("no cells", json.dumps(notebook | {"cells": []}).encode()),
@@ -294,7 +299,7 @@ def notebook_family(folder, sound):
             for key in ("cells", "metadata", "nbformat", "nbformat_minor")
         ),
     ]
-    return Family("notebook", path, read, claims.ClaimsError, path, damages)
+    return Family("notebook", path, read, notebooks.NotebookError, path, damages)
 
 
 def _notebook(notebook, cells):
@@ -308,8 +313,8 @@ def _notebook(notebook, cells):
 def corpus(folder, seed=0):
     """List the families of damaged inputs, made of this project's own files; the folder has to be empty."""
     choice = random.Random(seed)
-    rows = (records.ROOT / "figures" / records.TABLE).read_bytes().splitlines(keepends=True)
-    sound = (records.ROOT / "notebooks" / "figure_4.ipynb").read_bytes()
+    rows = (ROOT / "figures" / TABLE).read_bytes().splitlines(keepends=True)
+    sound = (ROOT / "notebooks" / "figure_4.ipynb").read_bytes()
     return [
         *record_families(folder, rows),
         notebook_family(folder, sound),

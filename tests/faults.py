@@ -27,14 +27,15 @@ KINDS = ("error", "disk full", "no permission", "killed")
 PATIENCE = 300  # seconds; a batch that takes longer hangs
 
 RUN = """
-import records, torch
-from model import Net, get_possible_patches
-parameters = records.check_parameters(globals())
-torch.manual_seed(seed)
-net = Net(28, *get_possible_patches(784)[patching], num_hidden, 10)
+import torch
+import my_utils as mu
+from common.parameters import check_parameters
+from study.record import write_record
+parameters = check_parameters(globals())
+net = mu.net_of(parameters)
 accuracy = torch.rand(1).item()
 history = [{"train_loss": 1.0, "train_accuracy": accuracy, "test_accuracy": accuracy}] * num_epochs
-records.write_record("figure_4", parameters, net, history, torch.rand(10000) < accuracy)
+write_record("figure_4", parameters, net, history, torch.rand(10000) < accuracy)
 """
 
 
@@ -76,9 +77,12 @@ def warm_up(project):
     os.environ["PYTHONPATH"] = str(SHIM)
     os.environ["DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"] = "fork"
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    import reproduce
+    from report import drawings, publish
 
-    reproduce.evidence.drawings = lambda found: {}  # slow to draw, and written as the other figures are
+    publish.draw_all = lambda study: {  # the others are slow to draw, and written in the same way
+        **{name: drawings.draw_result(result) for name, result in study.figures.items()},
+        "overview": drawings.draw_overview(list(study.figures.values())),
+    }
 
 
 class Batch:
@@ -134,27 +138,27 @@ class Batch:
 
 def files(output):
     """Return what a batch left, by name: records, table, drawings and PDF; executed notebooks hold times."""
-    found = [*output.glob("runs/*.json"), *output.glob("figures/*")]
-    return {path.name: path.read_bytes() for path in found if not path.name.startswith(".")}
+    left = [*output.glob("runs/*.json"), *output.glob("figures/*")]
+    return {path.name: path.read_bytes() for path in left if not path.name.startswith(".")}
 
 
 def check(output, allowed, finished):
     """Check that each file is one of those allowed, whole, and that no finished record is lost or changed."""
-    found = files(output)
-    for name, content in found.items():
+    left = files(output)
+    for name, content in left.items():
         wholes = [state[name] for state in allowed if name in state]
         rows = {row for whole in wholes for row in whole.splitlines()}
         if content not in wholes and not (name == "runs.jsonl" and rows.issuperset(content.splitlines())):
             raise Broken(f"{name} is none of the expected files")
     for name, content in finished.items():
-        if found.get(name) != content:
+        if left.get(name) != content:
             raise Broken(f"{name} was finished and is lost or changed")
     for path in output.glob("runs/*.ipynb"):
         nbformat.validate(json.loads(path.read_bytes()))
 
 
 def finished_records(output):
-    return {name: content for name, content in files(output).items() if name.endswith(".json")}
+    return {name: content for name, content in files(output).items() if name.startswith("seed")}
 
 
 def run_to_the_end(output, seeds, jobs=1):

@@ -1,5 +1,8 @@
+"""What claims.yaml says, the settings that it comes to, and how a slip of the hand in it is refused."""
+
 import ast
 import copy
+import dataclasses
 import json
 import math
 from itertools import combinations as combinations_of
@@ -8,15 +11,17 @@ from itertools import product
 import papermill
 import pytest
 import yaml
+from conftest import ROOT
 
-import claims
-import records
-from claims import ClaimsError
+from common.parameters import PARAMETERS, check_names, check_parameters
+from study import claims, notebooks
+from study.claims import ClaimsError
+from study.claims_schema import SCHEMA
+from study.record import run_key
 
-ROOT = claims.CLAIMS.parent
 CLAIMS = claims.load()
-FIGURES = CLAIMS["figures"]
-SWEEPS = CLAIMS["sweeps"]
+WRITTEN = yaml.safe_load(claims.CLAIMS.read_bytes())  # the file as it stands
+FIGURES = list(WRITTEN["figures"])
 NEUTRAL = {
     "weight_decay": 0,
     "num_rounds": 1,
@@ -34,9 +39,6 @@ NEUTRAL = {
     "runs_folder": "runs",
 }
 
-each_figure = pytest.mark.parametrize("figure", FIGURES)
-each_sweep = pytest.mark.parametrize("sweep", SWEEPS)
-
 
 def defaults_of(notebook):
     """Read the values in a notebook's parameters cell."""
@@ -44,19 +46,22 @@ def defaults_of(notebook):
     return {name: ast.literal_eval(parameter["default"]) for name, parameter in inspected.items()}
 
 
+DEFAULTS = {figure: defaults_of(figure) for figure in FIGURES}
+
+
 def combinations(sweep):
-    vary = SWEEPS[sweep]["vary"]
+    vary = WRITTEN["sweeps"][sweep]["vary"]
     return [dict(zip(vary, values, strict=True)) for values in product(*vary.values())]
 
 
 def reported_numbers():
-    yield from (figure["reported"] for figure in FIGURES.values())
-    yield from (entry["accuracy"] for sweep in SWEEPS.values() for entry in sweep["reported"])
+    yield from (figure.reported for figure in CLAIMS.figures.values())
+    yield from (entry.accuracy for sweep in CLAIMS.sweeps.values() for entry in sweep.reported)
 
 
 def edited(place, edit):
     """Copy the claims and change them with `edit(parent, key)` at a place such as "figures.figure_2.reported"."""
-    changed = copy.deepcopy(CLAIMS)
+    changed = copy.deepcopy(WRITTEN)
     *parents, key = place.split(".")
     parent = changed
     for name in parents:
@@ -78,7 +83,7 @@ def put(value):
 
 
 def write_yaml(path, content):
-    path.write_text(yaml.safe_dump(content, explicit_end=True))
+    path.write_text(yaml.safe_dump(content, sort_keys=False, explicit_end=True))
     return path
 
 
@@ -87,7 +92,7 @@ def refusal_of(path, content=None):
     if content is not None:
         write_yaml(path, content)
     with pytest.raises(ClaimsError) as error:
-        claims.load(path)
+        claims.read(path)
     assert len(str(error.value).splitlines()) == 1
     assert str(error.value).startswith(str(path))
     return str(error.value)
@@ -97,7 +102,48 @@ def refusal_of(path, content=None):
 
 
 def test_all_eight_figures_are_there():
-    assert list(FIGURES) == [f"figure_{number}" for number in range(2, 10)]
+    assert list(CLAIMS.figures) == [f"figure_{number}" for number in range(2, 10)]
+    assert CLAIMS.figure_numbers == list(range(2, 10))
+
+
+def test_what_is_read_is_what_is_written():
+    for name, entry in WRITTEN["figures"].items():
+        figure = CLAIMS.figures[name]
+        assert f"figure_{figure.number}" == figure.name == name
+        assert {"change": figure.change, "setting": figure.stated, "reported": figure.reported} == entry
+    for name, entry in WRITTEN["sweeps"].items():
+        sweep = CLAIMS.sweeps[name]
+        assert (sweep.name, sweep.label) == (name, entry.get("label", name.replace("_", " ")))
+        reported = [{**row.changes, "accuracy": row.accuracy} for row in sweep.reported]
+        written = {"notebook": sweep.notebook, "vary": sweep.vary, "reported": reported}
+        assert written == {key: entry[key] for key in written}
+    for name, entry in WRITTEN["comparisons"].items():
+        claim = CLAIMS.comparisons[name]
+        assert claim.name == name
+        assert claim.relation in entry
+        assert (claim.figure, claim.text, claim.margin) == (entry["figure"], entry["claim"], entry.get("margin", 0))
+    for name, entry in WRITTEN["beyond"].items():
+        search = CLAIMS.beyond[name]
+        assert (search.name, search.limit, search.chosen) == (name, entry["limit"], entry["chosen"])
+        assert list(search.candidates) == list(entry["candidates"])
+    factorial = CLAIMS.factorial
+    written = {"notebook": factorial.notebook, "factors": factorial.factors, "steps": factorial.steps}
+    assert written == WRITTEN["factorial"]
+    assert list(CLAIMS.held_out) == WRITTEN["held_out"]
+    assert CLAIMS.scales == WRITTEN["scales"]
+
+
+def test_every_section_of_the_file_is_a_field_of_the_claims():
+    fields = [field.name for field in dataclasses.fields(CLAIMS)]
+    assert fields == list(WRITTEN) == list(SCHEMA["properties"])
+
+
+def test_the_claims_are_read_once_a_process_and_another_file_each_time(tmp_path):
+    assert claims.load() is CLAIMS
+    path = write_yaml(tmp_path / "claims.yaml", WRITTEN)
+    assert claims.read(path) is not claims.read(path)
+    write_yaml(path, edited("figures.figure_4.reported", put(0.5)))
+    assert claims.read(path).figures["figure_4"].reported == 0.5
 
 
 def test_reported_accuracies_are_fractions():
@@ -106,87 +152,78 @@ def test_reported_accuracies_are_fractions():
     assert all(type(number) is float and 0 <= number <= 1 for number in numbers)
 
 
-@each_figure
-def test_a_setting_is_one_that_a_run_can_have(figure):
-    setting = FIGURES[figure]["setting"]
-    records.check_names(setting, records.PARAMETERS)
-    assert records.check_parameters(setting) == setting
+def test_what_is_stated_of_a_figure_is_a_setting_that_a_run_can_have():
+    for name, figure in CLAIMS.figures.items():
+        check_names(figure.stated, PARAMETERS)
+        assert check_parameters(figure.stated) == figure.stated, name
 
 
-@each_sweep
-def test_every_combination_of_a_sweep_is_one_that_a_run_can_have(sweep):
-    records.check_names(SWEEPS[sweep]["vary"], records.PARAMETERS)
-    for combination in combinations(sweep):
-        assert records.check_parameters(combination) == combination
+def test_every_combination_of_a_sweep_is_one_that_a_run_can_have_and_suits_its_notebook():
+    for name, sweep in WRITTEN["sweeps"].items():
+        check_names(sweep["vary"], PARAMETERS)
+        check_names(sweep["vary"], DEFAULTS[sweep["notebook"]])
+        for combination in combinations(name):
+            assert check_parameters(combination) == combination, name
+            check_parameters({**DEFAULTS[sweep["notebook"]], **combination})
 
 
-@each_sweep
-def test_every_combination_of_a_sweep_suits_its_notebook(sweep):
-    defaults = defaults_of(SWEEPS[sweep]["notebook"])
-    records.check_names(SWEEPS[sweep]["vary"], defaults)
-    for combination in combinations(sweep):
-        records.check_parameters({**defaults, **combination})
+def test_a_sweeps_values_and_combinations_differ():
+    for name in WRITTEN["sweeps"]:
+        as_text = [json.dumps(combination, sort_keys=True) for combination in combinations(name)]
+        assert len(set(as_text)) == len(as_text), name
 
 
-@each_sweep
-def test_a_sweeps_values_and_combinations_differ(sweep):
-    found = [json.dumps(combination, sort_keys=True) for combination in combinations(sweep)]
-    assert len(set(found)) == len(found)
-
-
-@each_sweep
-def test_the_notebook_of_a_sweep_exists(sweep):
-    assert (ROOT / "notebooks" / f"{SWEEPS[sweep]['notebook']}.ipynb").is_file()
-
-
-@each_sweep
-def test_reported_combinations_lie_in_the_sweep_and_come_once(sweep):
-    settings = [{k: v for k, v in entry.items() if k != "accuracy"} for entry in SWEEPS[sweep]["reported"]]
-    assert all(any(setting.items() <= run.items() for run in combinations(sweep)) for setting in settings)
-    assert all(settings.count(setting) == 1 for setting in settings)
+def test_reported_combinations_lie_in_the_sweep_and_come_once():
+    for name, sweep in CLAIMS.sweeps.items():
+        all_changes = [reported.changes for reported in sweep.reported]
+        for changes in all_changes:
+            assert any(changes.items() <= run.items() for run in combinations(name)), name
+            assert all_changes.count(changes) == 1, name
 
 
 def test_the_grid_has_27_combinations_and_every_pair_reported_once():
-    assert len(combinations("grid")) == 27
-    reported = SWEEPS["grid"]["reported"]
-    assert len({(entry["batch_size"], entry["learning_rate"]) for entry in reported}) == len(reported) == 9
+    assert len(combinations("grid")) == len(CLAIMS.sweeps["grid"].settings) == 27
+    reported = CLAIMS.sweeps["grid"].reported
+    pairs = {(entry.changes["batch_size"], entry.changes["learning_rate"]) for entry in reported}
+    assert len(pairs) == len(reported) == 9
 
 
 def test_the_best_of_the_grid_is_figure_5():
-    best = max(SWEEPS["grid"]["reported"], key=lambda entry: entry["accuracy"])
-    figure_5 = FIGURES["figure_5"]
-    assert best.items() <= {**figure_5["setting"], "accuracy": figure_5["reported"]}.items()
+    best = max(CLAIMS.sweeps["grid"].reported, key=lambda entry: entry.accuracy)
+    figure_5 = CLAIMS.figures["figure_5"]
+    assert best.changes.items() <= figure_5.stated.items()
+    assert best.accuracy == figure_5.reported
 
 
 # Claims and notebooks
 
 
-@each_figure
+@pytest.mark.parametrize("figure", FIGURES)
 def test_a_notebook_starts_with_the_figures_setting_and_is_neutral_otherwise(figure):
-    setting = FIGURES[figure]["setting"]
-    figure_5 = FIGURES["figure_5"]["setting"]
-    expected = {**NEUTRAL, "batch_size": figure_5["batch_size"], **setting}
-    defaults = defaults_of(figure)
+    stated = CLAIMS.figures[figure].stated
+    figure_5 = CLAIMS.figures["figure_5"].stated
+    expected = {**NEUTRAL, "batch_size": figure_5["batch_size"], **stated}
+    defaults = DEFAULTS[figure]
     assert defaults == {name: expected[name] for name in defaults}
-    assert set(setting) <= set(defaults)
-    assert set(defaults) | {"num_rounds", "schedule"} == set(records.PARAMETERS)
+    assert set(stated) <= set(defaults)
+    assert set(defaults) | {"num_rounds", "schedule"} == set(PARAMETERS)
+    assert check_parameters(defaults) == defaults
+    assert CLAIMS.figures[figure].setting == defaults
 
 
-@each_figure
-def test_a_notebooks_defaults_pass_the_check(figure):
-    defaults = defaults_of(figure)
-    assert records.check_parameters(defaults) == defaults
+def test_only_figures_6_to_8_take_their_batch_size_from_figure_5():
+    silent = [name for name, figure in CLAIMS.figures.items() if "batch_size" not in figure.stated]
+    assert silent == ["figure_6", "figure_7", "figure_8"]
 
 
-@each_figure
-def test_only_figures_6_to_8_take_their_batch_size_from_figure_5(figure):
-    stated = "batch_size" in FIGURES[figure]["setting"]
-    assert stated == (figure not in ("figure_6", "figure_7", "figure_8"))
+def test_the_parameters_cell_of_a_notebook_is_read_as_papermill_reads_it():
+    for figure in FIGURES:
+        assert notebooks.defaults(figure) == DEFAULTS[figure]
 
 
-@each_figure
-def test_the_parameters_cell_of_a_notebook_is_read_as_papermill_reads_it(figure):
-    assert claims.notebook_defaults(figure) == defaults_of(figure)
+def test_who_changes_the_values_of_a_notebook_changes_only_a_copy():
+    notebooks.defaults("figure_4")["num_hidden"].append(1)
+    assert notebooks.defaults("figure_4") == DEFAULTS["figure_4"]
 
 
 # Settings
@@ -194,81 +231,75 @@ def test_the_parameters_cell_of_a_notebook_is_read_as_papermill_reads_it(figure)
 
 def assert_a_run_can_have(setting):
     """Check a setting, in one round: the number of rounds changes no number."""
-    assert setting.keys() | {"num_rounds", "schedule"} == records.PARAMETERS.keys()
-    records.check_parameters(setting | {"num_rounds": 1})
+    assert setting.keys() | {"num_rounds", "schedule"} == PARAMETERS.keys()
+    check_parameters(setting | {"num_rounds": 1})
 
 
 def as_run(setting):
     """Turn a setting into a text that is the same for settings whose runs are the same."""
-    return records.run_key(setting | {"seed": 0, "num_rounds": 1})
+    return run_key(setting | {"seed": 0, "num_rounds": 1})
 
 
 def levels_of(setting):
     """Read the levels of the factorial's factors from a setting, and check that it has no others."""
-    factors = CLAIMS["factorial"]["factors"].values()
+    factors = WRITTEN["factorial"]["factors"].values()
     return tuple(
         -1 if low.items() <= setting.items() else int(high.items() <= setting.items()) for low, high in factors
     )
 
 
-@each_sweep
-def test_the_settings_of_a_sweep_are_its_notebooks_with_every_combination(sweep):
-    settings = claims.sweep_settings(sweep, CLAIMS)
-    defaults = defaults_of(SWEEPS[sweep]["notebook"])
-    assert settings == [defaults | combination for combination in combinations(sweep)]
-    for setting in settings:
-        assert_a_run_can_have(setting)
+def test_the_settings_of_a_sweep_are_its_notebooks_with_every_combination():
+    for name, sweep in CLAIMS.sweeps.items():
+        assert list(sweep.settings) == [DEFAULTS[sweep.notebook] | combination for combination in combinations(name)]
+        for setting in sweep.settings:
+            assert_a_run_can_have(setting)
 
 
-@each_sweep
-def test_the_reported_settings_of_a_sweep_are_among_its_settings(sweep):
-    reported = claims.reported_settings(sweep, CLAIMS)
-    assert [accuracy for *_, accuracy in reported] == [entry["accuracy"] for entry in SWEEPS[sweep]["reported"]]
-    runs = [as_run(setting) for setting in claims.sweep_settings(sweep, CLAIMS)]
-    for changes, setting, _ in reported:
-        assert changes.items() <= setting.items()
-        assert as_run(setting) in runs
+def test_the_reported_settings_of_a_sweep_are_among_its_settings():
+    for sweep in CLAIMS.sweeps.values():
+        runs = [as_run(setting) for setting in sweep.settings]
+        for reported in sweep.reported:
+            assert reported.setting == DEFAULTS[sweep.notebook] | reported.changes
+            assert as_run(reported.setting) in runs
 
 
-@pytest.mark.parametrize("sweep", CLAIMS["held_out"])
-def test_held_out_settings_are_those_of_the_sweep_with_images_held_out(sweep):
-    held_out = claims.held_out_settings(sweep, CLAIMS)
-    assert all(setting["num_validation"] == 10000 for setting in held_out)
-    assert [setting | {"num_validation": 0} for setting in held_out] == claims.sweep_settings(sweep, CLAIMS)
-    for setting in held_out:
-        assert_a_run_can_have(setting)
+def test_held_out_settings_are_those_of_the_sweep_with_images_held_out():
+    for sweep in CLAIMS.sweeps.values():
+        assert all(setting["num_validation"] == 10000 for setting in sweep.held_out)
+        assert tuple(setting | {"num_validation": 0} for setting in sweep.held_out) == sweep.settings
+        for setting in sweep.held_out:
+            assert_a_run_can_have(setting)
 
 
-@pytest.mark.parametrize("name", CLAIMS["comparisons"])
-def test_a_comparison_is_about_different_settings_that_a_run_can_have(name):
-    pairs = claims.compared_settings(CLAIMS["comparisons"][name], CLAIMS)
-    assert pairs
-    assert len({(as_run(first), as_run(second)) for first, second in pairs}) == len(pairs)
-    for first, second in pairs:
-        assert_a_run_can_have(first)
-        assert_a_run_can_have(second)
-        assert as_run(first) != as_run(second)
+def test_a_comparison_is_about_different_settings_that_a_run_can_have():
+    for name, claim in CLAIMS.comparisons.items():
+        assert claim.pairs, name
+        assert len({(as_run(first), as_run(second)) for first, second in claim.pairs}) == len(claim.pairs), name
+        for first, second in claim.pairs:
+            assert_a_run_can_have(first)
+            assert_a_run_can_have(second)
+            assert as_run(first) != as_run(second), name
 
 
-@pytest.mark.parametrize(
-    ("name", "number"), [("he", 1), ("grid", 26), ("epochs", 2), ("weight_decay_sweep", 5), ("n01_epochs", 2)]
-)
-def test_a_comparison_with_a_sweep_is_one_with_each_other_setting_of_it(name, number):
-    assert len(claims.compared_settings(CLAIMS["comparisons"][name], CLAIMS)) == number
+def test_a_comparison_with_a_sweep_is_one_with_each_other_setting_of_it():
+    numbers = {"he": 1, "grid": 26, "epochs": 2, "weight_decay_sweep": 5, "n01_epochs": 2}
+    assert {name: len(CLAIMS.comparisons[name].pairs) for name in numbers} == numbers
 
 
-def test_a_comparison_of_two_sweeps_is_one_of_each_with_each():
-    comparison = {"better": [{"sweep": "smaller_batches"}, {"notebook": "figure_9"}], "than": {"sweep": "dropout"}}
-    pairs = claims.compared_settings(comparison, CLAIMS)
-    first = [*claims.sweep_settings("smaller_batches", CLAIMS), defaults_of("figure_9")]
-    assert pairs == list(product(first, claims.sweep_settings("dropout", CLAIMS)))
+def test_a_comparison_of_two_sweeps_is_one_of_each_with_each(tmp_path):
+    better = [{"sweep": "smaller_batches"}, {"notebook": "figure_9"}]
+    comparison = {"figure": 9, "claim": "A", "better": better, "than": {"sweep": "dropout"}}
+    changed = edited("comparisons.both", put(comparison))
+    pairs = claims.read(write_yaml(tmp_path / "claims.yaml", changed)).comparisons["both"].pairs
+    first = [*CLAIMS.sweeps["smaller_batches"].settings, DEFAULTS["figure_9"]]
+    assert list(pairs) == list(product(first, CLAIMS.sweeps["dropout"].settings))
 
 
 # The factorial
 
 
 def test_the_factorial_is_half_of_all_combinations_each_a_run_with_its_levels():
-    runs = claims.factorial_settings(CLAIMS)
+    runs = CLAIMS.factorial.runs
     assert len(runs) == len({levels for levels, _ in runs}) == 16
     for levels, setting in runs:
         assert_a_run_can_have(setting)
@@ -278,8 +309,8 @@ def test_the_factorial_is_half_of_all_combinations_each_a_run_with_its_levels():
 
 def test_no_effect_of_one_or_two_factors_is_mixed_up_with_the_mean_or_another_one_of_these():
     """Resolution V: the columns of levels of up to two factors, and their products, are orthogonal to each other."""
-    levels = [levels for levels, _ in claims.factorial_settings(CLAIMS)]
-    factors = range(len(CLAIMS["factorial"]["factors"]))
+    levels = [levels for levels, _ in CLAIMS.factorial.runs]
+    factors = range(len(CLAIMS.factorial.factors))
     groups = [group for size in (0, 1, 2) for group in combinations_of(factors, size)]
     columns = {group: [math.prod(run[factor] for factor in group) for run in levels] for group in groups}
     assert len(columns) == 1 + 5 + 10
@@ -287,21 +318,33 @@ def test_no_effect_of_one_or_two_factors_is_mixed_up_with_the_mean_or_another_on
         assert sum(a * b for a, b in zip(columns[first], columns[second], strict=True)) == 0, (first, second)
 
 
-@pytest.mark.parametrize("figure", ["figure_6", "figure_8", "figure_9"])
-def test_the_factorial_contains_figures_6_8_and_9(figure):
-    assert as_run(defaults_of(figure)) in [as_run(setting) for _, setting in claims.factorial_settings(CLAIMS)]
+def test_the_factorial_contains_figures_6_8_and_9():
+    runs = [as_run(setting) for _, setting in CLAIMS.factorial.runs]
+    for figure in ("figure_6", "figure_8", "figure_9"):
+        assert as_run(DEFAULTS[figure]) in runs
+
+
+def test_a_step_goes_from_the_figure_before_its_factor_is_switched_on_to_the_one_after():
+    assert CLAIMS.factorial.steps
+    for factor, (before, after) in CLAIMS.factorial.steps.items():
+        low, high = CLAIMS.factorial.factors[factor]
+        assert low.items() <= DEFAULTS[before].items()
+        assert DEFAULTS[before] | high | {"num_rounds": 1} == DEFAULTS[after] | {"num_rounds": 1}
 
 
 # Where reported numbers stand
 
 
 def sources():
-    """List every Python file at the root and every notebook with what its cells' sources say."""
-    for path in sorted(ROOT.glob("*.py")):
-        yield pytest.param(path.read_text(), id=path.name)
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    """Yield the name and the text of every Python file of the project, and of every notebook's cells."""
+    modules = [*ROOT.glob("*.py")]
+    for package in ("common", "fast", "study", "report"):
+        modules += (ROOT / package).rglob("*.py")
+    for path in modules:
+        yield str(path.relative_to(ROOT)), path.read_text()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
         cells = json.loads(path.read_text())["cells"]
-        yield pytest.param("\n".join("".join(cell["source"]) for cell in cells), id=path.name)
+        yield path.name, "\n".join("".join(cell["source"]) for cell in cells)
 
 
 def reported_numbers_in(text):
@@ -315,9 +358,10 @@ def test_the_search_for_reported_numbers_finds_them(text):
     assert reported_numbers_in(text) == [0.8404]
 
 
-@pytest.mark.parametrize("source", list(sources()))
-def test_a_reported_number_stands_nowhere_else(source):
-    assert reported_numbers_in(source) == []
+def test_a_reported_number_stands_nowhere_else():
+    texts = dict(sources())
+    assert {"model.py", "study/claims.py", "report/panels/inside.py", "report.ipynb"} <= set(texts)
+    assert [name for name, text in texts.items() if reported_numbers_in(text)] == []
 
 
 # Bad files
@@ -333,6 +377,10 @@ REQUIRED = [
     "factorial",
     "factorial.notebook",
     "factorial.factors",
+    "beyond",
+    *(f"beyond.no_limit.{key}" for key in ("limit", "chosen", "candidates")),
+    "scales",
+    "scales.accuracy",
     "comparisons",
     *(f"comparisons.grid.{key}" for key in ("figure", "claim", "than")),
 ]
@@ -353,6 +401,9 @@ WRONG = [
     ("figures.figure_4.reported", -0.1),
     ("sweeps", []),
     ("sweeps.grid", "grid"),
+    ("scales.accuracy", [0.9, 0.7, 0.1]),
+    ("sweeps.grid.label", 5),
+    ("sweeps.grid.label", None),
     ("sweeps.grid.notebook", 5),
     ("sweeps.grid.notebook", "figure_1"),
     ("sweeps.grid.notebook", "figure_0"),
@@ -375,6 +426,26 @@ WRONG = [
     ("factorial.factors.dropout", [{"dropout": 0.1}]),
     ("factorial.factors.dropout", [{"dropout": 0.0}, {"dropout": 0.1}, {"dropout": 0.2}]),
     ("factorial.factors.dropout.0", 0.1),
+    ("factorial.steps", []),
+    ("factorial.steps.Adam", "figure_5"),
+    ("factorial.steps.Adam", ["figure_5"]),
+    ("factorial.steps.Adam", ["figure_4", "figure_5", "figure_6"]),
+    ("factorial.steps.Adam.0", 5),
+    ("factorial.steps.Adam.0", "beyond"),
+    ("beyond", []),
+    ("beyond.no_limit", "longer"),
+    ("beyond.no_limit.limit", 5),
+    ("beyond.no_limit.limit", ["a", "b\nc"]),
+    ("beyond.no_limit.chosen", ["longer_flip_erase"]),
+    ("beyond.no_limit.candidates", {}),
+    ("beyond.no_limit.candidates", ["longer_flip_erase"]),
+    ("beyond.no_limit.candidates.longer_flip_erase", 75),
+    ("scales", [0, 1]),
+    ("scales.accuracy", 1),
+    ("scales.accuracy", [0, 0.9]),
+    ("scales.accuracy", [0, 0.7, 0.8, 0.9]),
+    ("scales.accuracy.1", "0.72"),
+    ("scales.accuracy.2", 92),
     ("comparisons", []),
     ("comparisons.he", "better"),
     ("comparisons.he.figure", "4"),
@@ -396,7 +467,7 @@ def parent_of(place):
 
 
 def test_a_copy_of_the_claims_passes(tmp_path):
-    assert claims.load(write_yaml(tmp_path / "claims.yaml", CLAIMS)) == CLAIMS
+    assert claims.read(write_yaml(tmp_path / "claims.yaml", WRITTEN)) == CLAIMS
 
 
 @pytest.mark.parametrize("place", REQUIRED)
@@ -420,6 +491,8 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_place(tmp_path, place, valu
         ("extra", 1),
         ("sweeps.grid.note", "x"),
         ("factorial.vary", {}),
+        ("beyond.no_limit.cost", "high"),
+        ("scales.loss", [0, 1, 2]),
         ("comparisons.he.worse", {"notebook": "figure_4"}),
     ],
 )
@@ -447,6 +520,49 @@ def test_a_comparison_says_either_better_or_no_better(tmp_path, edit):
 def test_the_name_of_an_unknown_sweep_is_refused_with_its_place(tmp_path, place, value, named):
     message = refusal_of(tmp_path / "claims.yaml", edited(place, put(value)))
     assert f", at {named}: there is no sweep 'weight_decays'; " in message
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "refusal"),
+    [
+        ("factorial.steps", {"momentum": ["figure_5", "figure_6"]}, "factorial.steps: there is no factor 'momentum'"),
+        ("factorial.steps.Adam.1", "figure_10", "factorial.steps.Adam: there is no figure_10 under figures"),
+        ("beyond.no_limit.chosen", "none", "beyond.no_limit.chosen: there is no candidate 'none'"),
+    ],
+)
+def test_the_name_of_an_unknown_factor_figure_or_candidate_is_refused_with_its_place(tmp_path, place, value, refusal):
+    assert f", at {refusal}; " in refusal_of(tmp_path / "claims.yaml", edited(place, put(value)))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "named"),
+    [
+        ("figures.figure_4.setting.batchsize", 128, "figures.figure_4.setting"),
+        ("figures.figure_4.setting.batch_size", 0, "figures.figure_4.setting"),
+        ("sweeps.grid.vary.batchsize", [128], "sweeps.grid.vary"),
+        ("sweeps.grid.vary.batch_size", [128, 0], "sweeps.grid.vary"),
+        ("sweeps.grid.reported.0.batchsize", 128, "sweeps.grid.reported"),
+        ("sweeps.grid.reported.0.batch_size", 0, "sweeps.grid.reported"),
+        ("factorial.factors.dropout.1", {"drop": 0.1}, "factorial.factors.dropout"),
+        ("factorial.factors.dropout.1", {"dropout": 1.0}, "factorial.factors.dropout"),
+        ("beyond.no_limit.candidates.made_up", {"epochs": 75}, "beyond.no_limit.candidates.made_up"),
+        ("beyond.no_limit.candidates.made_up", {"num_epochs": 0}, "beyond.no_limit.candidates.made_up"),
+        ("comparisons.he.better.batchsize", 128, "comparisons.he.better"),
+        ("comparisons.he.than.batch_size", 0, "comparisons.he.than"),
+    ],
+)
+def test_a_parameter_that_is_unknown_or_makes_no_sense_is_refused_with_its_place(tmp_path, place, value, named):
+    message = refusal_of(tmp_path / "claims.yaml", edited(place, put(value)))
+    assert f", at {named}: " in message
+    assert "unknown parameter" in message or ": expected " in message
+
+
+def test_a_label_and_steps_may_be_left_out(tmp_path):
+    without = edited("factorial.steps", remove)
+    del without["sweeps"]["figure_2_batch_sizes"]["label"]
+    read = claims.read(write_yaml(tmp_path / "claims.yaml", without))
+    assert read.factorial.steps == {}
+    assert read.sweeps["figure_2_batch_sizes"].label == "figure 2 batch sizes"
 
 
 @pytest.mark.parametrize("content", ["[]\n", "- figures\n- sweeps\n", "figures\n", "5\n"])

@@ -16,9 +16,9 @@ import pytest
 from conftest import ROOT, TINY, record_files
 from distributed import Client
 
-import cluster
-import fashion_mnist
+from common import fashion_mnist
 from reproduce import main
+from study import cluster
 from tests.faults import copy_project
 
 DASK = [sys.executable, "-m", "dask"]

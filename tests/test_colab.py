@@ -19,7 +19,7 @@ import colab
 PYTHON = ROOT / ".venv" / "colab" / "bin" / "python"
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 SMALL = """
-import fashion_mnist
+from common import fashion_mnist
 if not hasattr(fashion_mnist, "everything"):  # the first notebook reads the data set for all; 500 test images will do
     fashion_mnist.everything = fashion_mnist.load()
 fashion_mnist.load = lambda root=None: [part[:500] for part in fashion_mnist.everything]
@@ -101,8 +101,9 @@ def test_a_notebook_runs_in_colab_from_top_to_bottom(machine, name):
 
 def test_the_panels_train_with_colabs_widgets(machine):
     machine(colab.SET_UP.format(repository=colab.REPOSITORY))
-    machine(f"import explore\n{SMALL}\ntraining = explore.Training(num_epochs=2, train_limit=300)\ntraining.show()")
-    machine("explore.show_network(training); explore.show_mistakes(training)")
+    machine(f"from report import panels\n{SMALL}")
+    machine("training = panels.Training(num_epochs=2, train_limit=300); training.show()")
+    machine("panels.show_network(training); panels.show_mistakes(training)")
     machine("training.run_button.click(); training.thread.join(60)")
     machine("assert training.status.value.startswith('Done, epoch 2 of 2'), training.status.value")
 
@@ -131,6 +132,7 @@ def test_a_fork_changes_one_line_and_stamps(tmp_path):
 def copy_of_the_stamped(folder):
     stamped = [Path("README.md"), *(Path("notebooks", name) for name in NOTEBOOKS)]
     (folder / "notebooks").mkdir()
+    shutil.copytree(ROOT / "common", folder / "common")
     for path in (Path("colab.py"), *stamped):
         shutil.copy(ROOT / path, folder / path)
     return stamped

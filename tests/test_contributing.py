@@ -11,9 +11,9 @@ import pytest
 import yaml
 from conftest import ROOT, TINY, pdf_text
 
-import claims
-import records
 import reproduce
+from study import claims
+from study.table import TABLE, read_records
 from tests.faults import copy_project
 
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
@@ -44,7 +44,7 @@ def run(project, *arguments):
 def test_a_figure_a_claim_and_a_sweep_run_and_reach_the_report_without_a_change_of_code(extended, tmp_path):
     done = run(extended, "10", "--sweeps", "rates", *TINY, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
-    table = records.read_records(tmp_path / "figures" / records.TABLE)
+    table = read_records(tmp_path / "figures" / TABLE)
     assert {record["learning_rate"] for record in table} == {0.002, 0.003, 0.004}
     assert {record["notebook"] for record in table} == {"figure_10"}
     assert (tmp_path / "figures" / "figure_10.svg").exists()
@@ -70,7 +70,7 @@ def test_a_figure_without_a_notebook_is_one_clear_line(extended, tmp_path, monke
         .replace("figure: 10", "figure: 9")
     )
     with pytest.raises(claims.ClaimsError, match=re.escape(complaint)):
-        claims.load(path)
+        claims.read(path)
 
 
 # What the batch says before it runs

@@ -12,8 +12,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-import fashion_mnist
-from fashion_mnist import FILES, LAYOUT, DataError
+from common import fashion_mnist
+from common.fashion_mnist import FILES, LAYOUT, DataError
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
 TORCHVISION, DEBIAN = "_fetch_by_torchvision", "_fetch_from_debian"
@@ -344,7 +344,8 @@ def test_a_source_without_one_of_the_files_is_not_used(source, plain, tmp_path, 
 RACE = """
 import multiprocessing, sys, time
 from pathlib import Path
-import fashion_mnist
+import torch  # which loading needs: imported once it serves all processes
+from common import fashion_mnist
 
 origin, fashion_mnist.DATA, fashion_mnist.DEBIAN = map(Path, sys.argv[1:])
 
@@ -359,7 +360,7 @@ def work(start):
     assert len(fashion_mnist.load()[1]) == 60000
 
 fashion_mnist._fetch_by_torchvision = source
-context = multiprocessing.get_context("fork")  # a torch imported once serves all
+context = multiprocessing.get_context("fork")
 start = context.Barrier(4)
 processes = [context.Process(target=work, args=[start]) for _ in range(4)]
 for process in processes:

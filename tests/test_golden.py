@@ -1,4 +1,4 @@
-"""Do the training's numbers still belong to `records.TRAINING_VERSION`?
+"""Do the training's numbers still belong to the `TRAINING_VERSION` of study/record.py?
 
 Each notebook trains a few steps in float64, where processors and orders of summation agree to many digits. A change of
 the numbers beyond that calls for a higher TRAINING_VERSION, so that no old record is taken for a new one; then
@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 
-import my_utils as mu
-import records
+from common import ROOT
+from common.parameters import AUGMENTATIONS
+from study.record import TRAINING_VERSION
 
-ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).with_name("golden.json")
 NOTEBOOKS = [*(f"figure_{number}" for number in range(2, 10)), "beyond"]
 TINY = {"num_epochs": 3, "num_rounds": 1, "train_limit": 96, "batch_size": 40, "device": "cpu", "seed": 1}
 VARIANTS = {name: {} for name in NOTEBOOKS} | {
     "beyond": {"num_hidden": [256, 128, 64, 32, 16], "augmentation": []},
     "figure_7, half dropped": {"dropout": 0.5},
-    "figure_8, augmented": {"augmentation": list(mu.AUGMENTATIONS), "dropout": 0.1},
+    "figure_8, augmented": {"augmentation": list(AUGMENTATIONS), "dropout": 0.1},
     "figure_8, other norm": {"norm_axis": 2, "norm_after_relu": True, "patching": 1, "num_validation": 1000},
 }
 
@@ -53,7 +53,7 @@ def float64():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_numbers_of_a_training_are_those_of_the_training_version(variant):
     golden = json.loads(GOLDEN.read_text())
-    assert golden["training_version"] == records.TRAINING_VERSION, "run python -m tests.test_golden, and commit"
+    assert golden["training_version"] == TRAINING_VERSION, "run python -m tests.test_golden, and commit"
     expected = golden["histories"][variant]
     losses = [epoch["train_loss"] for epoch in history_of(variant)]
     assert losses == pytest.approx(expected, rel=1e-7, nan_ok=True), "the numbers changed: raise TRAINING_VERSION"
@@ -62,5 +62,5 @@ def test_the_numbers_of_a_training_are_those_of_the_training_version(variant):
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     histories = {variant: [epoch["train_loss"] for epoch in history_of(variant)] for variant in VARIANTS}
-    golden = {"training_version": records.TRAINING_VERSION, "histories": histories}
+    golden = {"training_version": TRAINING_VERSION, "histories": histories}
     GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import model
-from fast_forward import can_fast_forward
+from fast.forward import can_fast_forward
 from model import INITIALIZERS, Net, get_possible_patches, init_weights
 
 REPORT_SIZES = {"image_dims": 28, "num_patches": 4, "patch_dims": 14}

@@ -1,35 +1,29 @@
-"""The helper module: loading, accuracy, training and figures, on a few hundred of the real images."""
+"""The helper module: loading, accuracy, networks, optimizers, schedules and training, on a few hundred real images."""
 
-import base64
 import math
-from contextlib import contextmanager
-from xml.etree import ElementTree
 
 import pytest
 import torch
+from conftest import run_notebook
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.colors import to_hex
 from torch import nn
 
-import fashion_mnist
 import my_utils as mu
+from common import fashion_mnist
+from common.curves import describe, plot_curves, to_svg
+from common.parameters import AUGMENTATIONS, OPTIMIZERS
 from model import Net
+from study import notebooks
 
-each_augmentation = pytest.mark.parametrize("name", mu.AUGMENTATIONS)
 seeds = st.integers(0, 2**32)
 draws = st.integers(0, 50)
 few_examples = settings(max_examples=20, deadline=None)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def real(one_thread):
-    """Load the data set once, and let every test that doesn't ask for more have 600 and 200 images of it."""
-    real = fashion_mnist.load()
-    few = real[0][:600], real[1][:600], real[2][:200], real[3][:200]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fashion_mnist, "load", lambda root=None: few)
-        yield real
+@pytest.fixture(autouse=True)
+def _few(few_images):
+    """Let every test that doesn't ask for more have 600 and 200 images."""
 
 
 def loaders(batch_size=100, **options):
@@ -91,14 +85,14 @@ def error_of(function, *args, **kwargs):
 # Loading
 
 
-def test_the_whole_data_set_comes_in_batches_of_floats_every_image_once(real, monkeypatch):
-    monkeypatch.setattr(fashion_mnist, "load", lambda root=None: real)
+def test_the_whole_data_set_comes_in_batches_of_floats_every_image_once(data_set, few_images):
+    few_images(*data_set)
     train_iter, test_iter = loaders(4096)
-    for data_iter, images, labels in [(train_iter, *real[:2]), (test_iter, *real[2:])]:
+    for data_iter, images, labels in [(train_iter, *data_set[:2]), (test_iter, *data_set[2:])]:
         assert len(data_iter) == math.ceil(len(labels) / 4096)
-        found_images, found_labels = epoch_of(data_iter)
-        assert found_labels.bincount().tolist() == labels.bincount().tolist()
-        assert (found_images * 255).sum().item() == pytest.approx(images.sum().item(), rel=1e-5)
+        X, y = epoch_of(data_iter)
+        assert y.bincount().tolist() == labels.bincount().tolist()
+        assert (X * 255).sum().item() == pytest.approx(images.sum().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 600), (250, [250, 250, 100]), (600, [600]), (999, [600])])
@@ -125,7 +119,7 @@ def test_every_training_image_comes_once_an_epoch_with_its_label():
         assert sorted(zip(pixels.tolist(), y.tolist(), strict=True)) == expected
 
 
-@pytest.mark.parametrize("options", [{}, {"augmentation": mu.AUGMENTATIONS, "seed": 5}])
+@pytest.mark.parametrize("options", [{}, {"augmentation": list(AUGMENTATIONS), "seed": 5}])
 def test_test_images_come_unchanged_in_their_order_and_draw_nothing(options):
     *_, images, labels = fashion_mnist.load()
     _, test_iter = loaders(**options)
@@ -196,7 +190,7 @@ def test_the_last_training_images_are_held_out_in_their_order_and_the_others_tra
 
 
 def test_held_out_images_are_not_augmented():
-    train_iter, _ = loaders(num_validation=100, augmentation=mu.AUGMENTATIONS)
+    train_iter, _ = loaders(num_validation=100, augmentation=list(AUGMENTATIONS))
     assert torch.equal(epoch_of(train_iter.validation_iter)[0], fashion_mnist.load()[0][-100:].unsqueeze(1) / 255)
 
 
@@ -204,31 +198,23 @@ def test_nothing_is_held_out_unless_asked_for():
     assert loaders()[0].validation_iter is None
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "options", "parts"),
-    [
-        (0, {}, ["batch_size is 0", "1 or more"]),
-        (-3, {}, ["batch_size is -3", "1 or more"]),
-        (10, {"augmentation": ["RandomErasing", "Mixup"]}, ["'Mixup'", *mu.AUGMENTATIONS]),
-    ],
-)
-def test_a_wrong_setting_is_an_error_that_names_it_and_the_choices(batch_size, options, parts):
-    message = error_of(loaders, batch_size, **options)
-    for part in parts:
-        assert part in message
+def test_a_wrong_setting_is_an_error_that_names_it_and_the_choices():
+    for batch_size in (0, -3):
+        assert error_of(loaders, batch_size) == f"batch_size is {batch_size}: expected 1 or more"
+    message = error_of(loaders, augmentation=["RandomErasing", "Mixup"])
+    assert message == f"unknown augmentation 'Mixup': choose from {', '.join(AUGMENTATIONS)}"
 
 
-@pytest.mark.parametrize("name", ["abacus", "cuda:99", ""])
-def test_a_device_that_is_not_there_is_an_error_that_names_it_and_the_choices(name):
-    message = error_of(mu.load_data_fashion_mnist, 10, device=name)
-    assert repr(name) in message
-    assert "auto or cpu" in message
+def test_a_device_that_is_not_there_is_an_error_that_names_it_and_the_choices():
+    for name in ("abacus", "cuda:99", ""):
+        message = error_of(mu.load_data_fashion_mnist, 10, device=name)
+        assert message == f"device {name!r} is not on this machine: choose auto or cpu"
 
 
 # Augmentation
 
 
-@each_augmentation
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_an_augmentation_changes_training_images_each_in_its_own_way(name):
     images, boot = copies_of_one_image(64, name)
     assert images.shape == (64, 1, 28, 28)
@@ -239,7 +225,7 @@ def test_an_augmentation_changes_training_images_each_in_its_own_way(name):
     assert len(images.unique(dim=0)) >= (2 if name == "RandomHorizontalFlip" else 10)
 
 
-@pytest.mark.parametrize("names", [*([name] for name in mu.AUGMENTATIONS), mu.AUGMENTATIONS])
+@pytest.mark.parametrize("names", [*([name] for name in AUGMENTATIONS), list(AUGMENTATIONS)])
 def test_augmented_images_are_the_same_for_the_same_seed_and_epoch(names):
     first, second = (loaders(seed=4, train_limit=50, augmentation=names)[0] for _ in range(2))
     epochs = [epoch_of(first)[0], epoch_of(first)[0]]
@@ -305,7 +291,113 @@ def test_scores_that_are_not_numbers_count_as_class_0(make):
     assert mu.evaluate_accuracy(net, test_iter) == (fashion_mnist.load()[3] == 0).sum().item() / 200
 
 
+# The network, the optimizer and the schedule of a setting
+
+
+@pytest.mark.parametrize(
+    ("notebook", "changes"),
+    [
+        *((f"figure_{number}", {}) for number in range(2, 10)),
+        ("figure_7", {"dropout": 0.3, "seed": 2**40}),
+        ("figure_8", {"norm_axis": 2, "norm_after_relu": True, "patching": 1}),
+        ("beyond", {"num_hidden": [9, 8, 7, 6, 5]}),
+    ],
+)
+def test_a_settings_network_is_the_one_that_its_notebook_builds_bit_for_bit(notebook, changes, monkeypatch):
+    class Built(Exception):
+        pass
+
+    def train(net, *_):
+        raise Built(net)
+
+    monkeypatch.setattr(mu, "train", train)
+    changes = {"seed": 3, "device": "cpu", **changes}
+    with pytest.raises(Built) as built:
+        run_notebook(notebook, **changes)
+    (expected,) = built.value.args
+    net = mu.net_of(notebooks.defaults(notebook) | changes)
+    assert str(net) == str(expected)
+    assert_same_state(net, copy_of_state(expected))
+
+
+def test_an_optimizer_is_pytorchs_in_its_fused_form_if_it_has_one():
+    for name in (*OPTIMIZERS, "Adagrad", "RMSprop"):
+        optimizer = mu.get_optimizer(name, small_net().parameters(), 0.25, 0.125)
+        assert type(optimizer) is getattr(torch.optim, name)
+        assert optimizer.defaults["lr"] == 0.25
+        assert optimizer.defaults["weight_decay"] == 0.125
+        assert optimizer.defaults.get("fused", False) is (name != "RMSprop")
+
+
+@pytest.mark.parametrize("name", ["SGD", "RMSprop"])
+def test_a_net_learns_with_an_optimizer_whether_it_is_fused_or_not(name):
+    net = linear_net()
+    optimizer = mu.get_optimizer(name, net.parameters(), {"SGD": 0.1, "RMSprop": 0.001}[name])
+    history = mu.train(net, *loaders(50), nn.CrossEntropyLoss(), 3, optimizer)
+    assert history[-1]["train_loss"] < 0.8 * history[0]["train_loss"]
+    assert history[-1]["test_accuracy"] > 0.6
+
+
+def test_an_unknown_optimizer_is_an_error_that_names_it():
+    for name in ("sgd", "Banana", "", "Optimizer", "lr_scheduler", "__name__"):
+        message = error_of(mu.get_optimizer, name, small_net().parameters(), 0.1)
+        assert message == f"unknown optimizer {name!r}: choose one of torch.optim, such as SGD or Adam"
+
+
+def optimizer_of_nothing(learning_rate=0.4):
+    return torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=learning_rate)
+
+
+def test_a_constant_schedule_is_none():
+    assert mu.get_scheduler("constant", optimizer_of_nothing(), 10) is None
+
+
+def test_one_cycle_rises_to_the_optimizers_rate_and_falls_to_nothing():
+    optimizer = optimizer_of_nothing()
+    scheduler = mu.get_scheduler("one_cycle", optimizer, 100)
+    rates, momenta = [], []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        momenta.append(optimizer.param_groups[0]["betas"])
+        optimizer.step()
+        scheduler.step()
+    highest = rates.index(max(rates))
+    assert max(rates) == pytest.approx(0.4)
+    assert 25 <= highest <= 35
+    assert rates[: highest + 1] == sorted(rates[: highest + 1])
+    assert rates[highest:] == sorted(rates[highest:], reverse=True)
+    assert rates[-1] < 0.0001
+    assert set(momenta) == {(0.9, 0.999)}  # which stays
+
+
+def test_an_unknown_schedule_is_refused():
+    message = error_of(mu.get_scheduler, "cosine", optimizer_of_nothing(), 10)
+    assert message == "unknown schedule 'cosine': choose constant or one_cycle"
+
+
+def test_training_steps_the_schedule_once_a_batch():
+    net, (train_iter, test_iter) = small_net(), loaders(128)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    steps = 2 * len(train_iter)
+    scheduler = mu.get_scheduler("one_cycle", optimizer, steps)
+    mu.train(net, train_iter, test_iter, nn.CrossEntropyLoss(), 2, optimizer, scheduler)
+    assert scheduler.last_epoch == steps
+
+
 # Training
+
+
+def test_a_training_returns_what_its_epochs_yield_one_at_a_time():
+    returned, yielded = small_net(), small_net()
+    history = fit(returned, *loaders(num_validation=100), num_epochs=3)
+    train_iter, test_iter = loaders(num_validation=100)
+    optimizer = torch.optim.SGD(yielded.parameters(), 0.1)
+    epochs = mu.train_epochs(yielded, train_iter, test_iter, nn.CrossEntropyLoss(), 3, optimizer)
+    for number, measures in enumerate(epochs, start=1):
+        assert train_iter.epoch == number
+        assert measures == history[number - 1]
+    assert number == len(history) == 3
+    assert_same_state(yielded, copy_of_state(returned))
 
 
 def test_training_measures_what_a_literal_loop_measures():
@@ -416,95 +508,12 @@ def test_a_net_with_a_few_nan_is_trained_on():
     assert mu._is_lost(net)
 
 
-class RecordedStep:
-    """Stands in for a CUDA graph: what runs while it records has no effect, and a replay is the recorded step."""
-
-    recordings = 0
-
-    def __init__(self):
-        self.replays = 0
-
-    def replay(self):
-        self.replays += 1
-        self.compute(self.step.X, self.step.y)
-
-
-@pytest.fixture
-def recording(monkeypatch):
-    """Let steps on the CPU be recorded, and return a function that makes such a step."""
-
-    @contextmanager
-    def graph(recorded):
-        RecordedStep.recordings += 1
-        recorded.step._compute, recorded.compute = lambda X, y: None, recorded.step._compute
-        yield
-        recorded.step._compute = recorded.compute
-
-    def step_of(net, optimizer):
-        step = mu.TrainingStep(net, nn.functional.cross_entropy, optimizer)
-        step.recordable = True
-        RecordedStep.step = step
-        return step
-
-    RecordedStep.recordings = 0
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", RecordedStep)
-    monkeypatch.setattr(torch.cuda, "graph", graph)
-    return step_of
-
-
-def test_a_recorded_training_is_the_plain_one_bit_for_bit(recording):
-    plain, recorded = small_net(dropout=0.1), small_net(dropout=0.1)
-    expected = fit(plain, *loaders(70), num_epochs=2)  # 600 images: eight batches of 70 and one of 40
-    train_iter, test_iter = loaders(70)
-    step = recording(recorded, torch.optim.SGD(recorded.parameters(), 0.1))
-    history = [
-        mu.train_epoch(step, train_iter) | {"test_accuracy": mu.evaluate_accuracy(recorded, test_iter)}
-        for _ in range(2)
-    ]
-    assert history == expected
-    assert_same_state(recorded, copy_of_state(plain))
-    assert RecordedStep.recordings == 1
-    assert step.graph.replays == (8 - mu.TrainingStep.WARM_UP) + 8
-
-
-def test_a_training_that_can_not_be_recorded_goes_on_without(recording, monkeypatch):
-    @contextmanager
-    def refuse(_):
-        yield
-        raise RuntimeError("operation not permitted when stream is capturing")
-
-    plain, refused = small_net(), small_net()
-    expected = fit(plain, *loaders(), num_epochs=1)
-    train_iter, _ = loaders()
-    step = recording(refused, torch.optim.SGD(refused.parameters(), 0.1))
-    compute = step._compute
-    monkeypatch.setattr(torch.cuda, "graph", refuse)
-    monkeypatch.setattr(step, "_compute", lambda X, y: None if X is step.X else compute(X, y))
-    with pytest.warns(UserWarning, match="without a CUDA graph: operation not permitted"):
-        measured = mu.train_epoch(step, train_iter)
-    assert measured == {name: expected[0][name] for name in measured}
-    assert step.graph is None
-    assert not step.optimizer.param_groups[0]["capturable"]
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("options", [{}, {"batch_norm": True}, {"dropout": 0.1}])
-@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
-def test_a_gpu_records_every_training(optimizer, options):
-    net = small_net(**options).cuda()
-    train_iter, _ = mu.load_data_fashion_mnist(100, device="cuda")
-    step = mu.TrainingStep(net, nn.functional.cross_entropy, optimizer(net.parameters(), 0.01, fused=True))
-    losses = [mu.train_epoch(step, train_iter)["train_loss"] for _ in range(3)]
-    assert step.graph is not None
-    assert losses[2] < losses[0]
-
-
 def test_a_batch_prints_one_line_an_epoch(capsys):
     history = fit(linear_net(), *loaders(), num_epochs=2)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
     for line, epoch in zip(lines, history, strict=True):
-        assert line.endswith(mu.describe(epoch))
+        assert line.endswith(describe(epoch))
         assert f"test accuracy {epoch['test_accuracy']:.4f}" in line
 
 
@@ -520,7 +529,7 @@ def test_a_person_who_looks_sees_one_curve_that_grows(capsys, monkeypatch):
     history = fit(linear_net(), *loaders(), num_epochs=2)
     assert capsys.readouterr().out == ""
     assert shown == [((), {"display_id": True})]
-    expected = [mu.SVG(mu.to_svg(mu.plot_curves([history[:n]]))) for n in (1, 2)]
+    expected = [mu.SVG(to_svg(plot_curves([history[:n]]))) for n in (1, 2)]
     assert [drawing.data for drawing in updates] == [drawing.data for drawing in expected]
 
 
@@ -529,152 +538,9 @@ def test_nobody_is_looking_outside_a_notebook():
 
 
 @pytest.mark.parametrize("make", [linear_net, lambda: small_net(batch_norm=True)], ids=["other", "Net"])
-def test_a_net_learns(make, real, monkeypatch):
-    monkeypatch.setattr(fashion_mnist, "load", lambda root=None: (*real[:2], real[2][:1000], real[3][:1000]))
+def test_a_net_learns(make, data_set, few_images):
+    train_images, train_labels, test_images, test_labels = data_set
+    few_images(train_images, train_labels, test_images[:1000], test_labels[:1000])
     history = fit(make(), *loaders(train_limit=5000), num_epochs=2)
     assert history[-1]["test_accuracy"] > 0.5
     assert history[1]["train_loss"] < history[0]["train_loss"]
-
-
-# Figures
-
-HISTORY = [
-    {"train_loss": 1.5, "train_accuracy": 0.5, "test_accuracy": 0.6},
-    {"train_loss": 0.75, "train_accuracy": 0.7, "test_accuracy": 0.65},
-]
-HELD_OUT = [{**epoch, "validation_accuracy": epoch["test_accuracy"] + 0.02} for epoch in HISTORY]
-BETTER = [{name: value + 0.1 for name, value in epoch.items()} for epoch in HISTORY]
-
-
-def without_loss(value):
-    return [{**epoch, "train_loss": value} for epoch in HISTORY]
-
-
-def axes_of(*args, **kwargs):
-    return mu.plot_curves(*args, **kwargs).axes[0]
-
-
-def legend_of(*args, **kwargs):
-    (legend,) = mu.plot_curves(*args, **kwargs).legends
-    return [text.get_text() for text in legend.get_texts()]
-
-
-def test_the_same_histories_give_the_same_bytes_whatever_was_drawn_before():
-    first = mu.to_svg(mu.plot_curves([HISTORY, BETTER], 0.8, 2))
-    assert mu.to_svg(mu.plot_curves([BETTER])) != first
-    assert mu.to_svg(mu.plot_curves([HISTORY, BETTER], 0.8, 2)) == first
-    assert ElementTree.fromstring(first).tag == "{http://www.w3.org/2000/svg}svg"
-
-
-def test_axes_and_curves_and_the_reported_line_are_labelled():
-    axes = axes_of([HISTORY], 0.8123)
-    assert axes.get_xlabel() == "epoch"
-    assert "accuracy" in axes.get_ylabel()
-    assert "loss" in axes.get_ylabel()
-    curves = ["training loss", "training accuracy", "test accuracy, 0.6500 at the end"]
-    assert legend_of([HISTORY], 0.8123) == [*curves, "reported test accuracy, 0.8123"]
-    assert legend_of([HISTORY]) == curves
-
-
-def test_curves_show_the_measures_against_the_epoch():
-    axes = axes_of([HISTORY], 0.8)
-    for line, name in zip(axes.lines[:3], HISTORY[0], strict=True):
-        assert line.get_xdata().tolist() == [1, 2]
-        assert line.get_ydata().tolist() == [epoch[name] for epoch in HISTORY]
-    assert set(axes.lines[3].get_ydata()) == {0.8}
-    assert len({to_hex(line.get_color()) for line in axes.lines}) == 4
-    assert len({line.get_linestyle() for line in axes.lines[:3]}) == 3
-
-
-def test_held_out_images_get_a_curve_of_their_own():
-    assert legend_of([HELD_OUT])[3] == "validation accuracy"
-    lines = axes_of([HELD_OUT]).lines
-    assert lines[3].get_ydata().tolist() == [epoch["validation_accuracy"] for epoch in HELD_OUT]
-    assert len({line.get_linestyle() for line in lines}) == len({to_hex(line.get_color()) for line in lines}) == 4
-
-
-def test_several_histories_give_their_mean_and_a_band_over_their_range():
-    assert legend_of([HISTORY, BETTER])[2] == "test accuracy, 0.7000 at the end"
-    axes = axes_of([HISTORY, BETTER])
-    for line, band, name in zip(axes.lines, axes.collections, HISTORY[0], strict=True):
-        assert line.get_ydata() == pytest.approx([epoch[name] + 0.05 for epoch in HISTORY])
-        corners = {(x, round(y, 6)) for x, y in band.get_paths()[0].vertices.tolist()}
-        for epoch, histories in enumerate(zip(HISTORY, BETTER, strict=True), start=1):
-            assert corners >= {(epoch, round(measures[name], 6)) for measures in histories}
-
-
-def test_the_test_accuracy_is_drawn_once_more_so_close_up_that_its_band_can_be_seen():
-    start = [{"train_loss": 2.0, "train_accuracy": 0.1, "test_accuracy": 0.2}] * 2
-    curves, close_up = mu.plot_curves([start + HISTORY, start + BETTER], 0.8).axes
-    assert [line.get_label() for line in close_up.lines] == [line.get_label() for line in curves.lines[2:]]
-    for here, there in zip(close_up.lines, curves.lines[2:], strict=True):
-        assert here.get_xydata().tolist() == there.get_xydata().tolist()
-        assert here.get_color() == there.get_color()
-    assert curves.get_ylim()[1] > 2
-    assert close_up.get_ylim() == pytest.approx((0.58, 0.82))  # of the second half, and the reported one
-
-
-def test_a_close_up_of_nothing_and_of_what_never_changes_have_limits():
-    nothing = dict.fromkeys(HISTORY[0])
-    assert mu.plot_curves([[nothing]]).axes[1].get_ylim() == pytest.approx((-0.1, 1.1))
-    guessing = HISTORY[0] | {"test_accuracy": 0.1}
-    assert mu.plot_curves([[guessing] * 3], 0.1).axes[1].get_ylim() == pytest.approx((0.09, 0.11))
-
-
-@pytest.mark.parametrize("value", [None, math.nan, math.inf])
-def test_a_loss_that_is_no_number_is_said_in_the_legend(value):
-    history = without_loss(value)
-    assert legend_of([history, history])[:2] == ["training loss (not a number)", "training accuracy"]
-    assert mu.to_svg(mu.plot_curves([history]))
-
-
-@pytest.mark.parametrize("value", [None, math.nan])
-def test_a_curve_ends_where_the_loss_stops_being_a_number(value):
-    figure = mu.plot_curves([[HISTORY[0], {**HISTORY[1], "train_loss": value}]])
-    assert mu.to_svg(figure)
-    assert figure.axes[0].lines[0].get_ydata()[0] == 1.5
-    assert figure.axes[0].get_ylim()[1] >= 1.5
-
-
-@pytest.mark.parametrize(("first_reported_epoch", "parts"), [(1, 0), (2, 1)])
-def test_epochs_before_the_reports_curve_have_a_grey_background(first_reported_epoch, parts):
-    panels = mu.plot_curves([HISTORY], 0.8, first_reported_epoch).axes
-    assert [text.get_text() for axes in panels for text in axes.texts] == ["not in the report's figure"] * parts
-    for axes in panels:
-        assert len(axes.patches) == parts
-        for patch in axes.patches:
-            assert patch.get_extents().transformed(axes.transData.inverted()).x1 == pytest.approx(1.5)
-
-
-def test_a_shown_figure_is_a_drawing_with_its_alternative_text(monkeypatch):
-    shown = []
-    monkeypatch.setattr(mu, "display", lambda *args, **kwargs: shown.append((args, kwargs)))
-    mu.show(mu.plot_curves([HISTORY]), alt="Rising curves.")
-    (((drawing,), options),) = shown
-    assert drawing["image/svg+xml"] == mu.to_svg(mu.plot_curves([HISTORY]))
-    assert 'alt="Rising curves."' in drawing["text/html"]
-    assert base64.b64decode(drawing["application/pdf"]).startswith(b"%PDF")
-    assert options == {"metadata": {"image/svg+xml": {"alt": "Rising curves."}}, "raw": True}
-
-
-# Words
-
-
-def test_curves_are_described_by_their_last_values():
-    text = mu.describe_curves(
-        [*HISTORY, {"train_loss": 0.12345, "train_accuracy": 0.9, "test_accuracy": 0.87654}], 0.8
-    )
-    for part in ["over 3 epochs", "at 0.123, 0.9000 and 0.8765.", "reported test accuracy, 0.8."]:
-        assert part in text
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "reported", "said"),
-    [(0.8412, 0.83, "1.12 points more"), (0.8, 0.8812, "8.12 points less"), (0.84, 0.84, "so does this run")],
-)
-def test_accuracies_are_compared_in_points_with_the_right_sign(accuracy, reported, said):
-    text = mu.compare(accuracy, reported).data
-    assert said in text
-    assert f"**{reported:g}**" in text
-    assert ("more" in text) == (accuracy > reported)
-    assert ("less" in text) == (accuracy < reported)

@@ -1,6 +1,7 @@
 """What the committed notebooks have to look like; tests/test_reproduce.py runs them."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -10,10 +11,11 @@ import papermill
 import pytest
 from conftest import ROOT
 
-import records
+from common.parameters import MACHINERY, PARAMETERS
+from study import claims
 
 FIGURES = [f"figure_{number}" for number in range(2, 10)]
-ALL = [*FIGURES, "report", "explore"]
+ALL = [*FIGURES, "beyond", "report", "explore"]
 
 
 def read(name):
@@ -21,7 +23,8 @@ def read(name):
 
 
 def code_cells(name):
-    return [cell.source for cell in read(name).cells if cell.cell_type == "code"]
+    """Return the sources of a notebook's code cells, by their ids."""
+    return {cell.id: cell.source for cell in read(name).cells if cell.cell_type == "code"}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -29,7 +32,7 @@ def test_a_notebook_is_valid_and_committed_without_outputs(name):
     notebook = read(name)
     nbformat.validate(notebook)
     assert "widgets" not in notebook.metadata
-    strip = [sys.executable, "-m", "nbstripout", "--verify", ROOT / "notebooks" / f"{name}.ipynb"]
+    strip = [sys.executable, "-m", "nbstripout", "--keep-id", "--verify", ROOT / "notebooks" / f"{name}.ipynb"]
     done = subprocess.run(strip, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
@@ -58,25 +61,65 @@ def test_papermill_finds_every_parameter_of_a_notebook(name):
     assert {key: ast.literal_eval(value["default"]) for key, value in inspected.items()} == assigned
     assert all(value["help"].startswith("@param ") for value in inspected.values())
     if name in FIGURES:
-        assert assigned.keys() <= records.PARAMETERS.keys()
+        assert assigned.keys() <= PARAMETERS.keys()
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_notebook_defines_nothing_and_has_no_long_cell(name):
-    for source in code_cells(name):
-        assert len(source.splitlines()) <= 20
+def test_every_parameter_of_a_notebook_is_explained(name):
+    for parameter in papermill.inspect_notebook(ROOT / "notebooks" / f"{name}.ipynb").values():
+        assert re.fullmatch(r"@param (\[.*?\]|\{.*?\}) # .{10,}", parameter["help"]), parameter
+
+
+def new_in(figure):
+    """List the parameters in which a figure's notebook differs from that of the figure before it."""
+    figures = list(claims.load().figures.values())
+    place = [f.name for f in figures].index(figure)
+    if place == 0:
+        return list(figures[0].stated)
+    before, after = figures[place - 1].setting, figures[place].setting
+    return [name for name in after if before.get(name) != after[name]]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_what_is_new_in_a_figure_comes_first_and_the_machinery_last(name):
+    groups, source = [], code_cells(name)["parameters"]
+    for line in source.splitlines():
+        if line.startswith("# @markdown **"):
+            groups.append([])
+        elif not line.startswith("#"):
+            groups[-1].append(line.split(":")[0])
+    new, unchanged, machinery = groups
+    assert source.startswith("# @markdown **New in this figure**\n")
+    assert sorted(new) == sorted(new_in(name))
+    assert tuple(machinery) == MACHINERY
+    assert not set(unchanged) & {*new, *machinery}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_set_up_cell_has_a_title_and_is_folded(name):
+    (cell,) = (cell for cell in read(name).cells if cell.id == "set-up")
+    assert cell.source.startswith("# @title ")
+    assert cell.metadata.cellView == "form"  # in Colab
+    assert cell.metadata.jupyter.source_hidden  # in JupyterLab
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_notebook_defines_nothing_and_has_no_long_cell_but_its_form(name):
+    for cell_id, source in code_cells(name).items():
+        assert len(source.splitlines()) <= (25 if cell_id == "parameters" else 20)
         for node in ast.walk(ast.parse(source)):
             assert not isinstance(node, ast.FunctionDef | ast.ClassDef)
 
 
 def test_what_the_figures_notebooks_share_is_the_same_to_the_letter():
     """A figure's own cells are its parameters and its name; Figure 5 also trains in rounds and marks the last one."""
-    own = {4: (2, 3), 5: (2, 3, 7, 9)}
     shared = code_cells("figure_4")
     for name in FIGURES:
-        for index, (source, expected) in enumerate(zip(code_cells(name), shared, strict=True)):
-            if index not in own[5 if name == "figure_5" else 4]:
-                assert source == expected, (name, index)
+        own = {"parameters", "check"} | ({"train", "curves"} if name == "figure_5" else set())
+        cells = code_cells(name)
+        assert list(cells) == list(shared)
+        for cell_id in cells.keys() - own:
+            assert cells[cell_id] == shared[cell_id], (name, cell_id)
 
 
 def test_the_reports_own_calls_stand_in_every_figures_notebook():
@@ -91,29 +134,30 @@ def test_the_reports_own_calls_stand_in_every_figures_notebook():
         "mu.evaluate_accuracy(net, test_iter)",
     ]
     for name in FIGURES:
-        source = "\n".join(code_cells(name))
+        source = "\n".join(code_cells(name).values())
         for call in calls:
             assert call in source, (name, call)
 
 
-def test_who_opens_a_notebook_by_hand_sees_a_live_curve_instead_of_lines(tmp_path):
+def test_who_opens_a_notebook_by_hand_sees_a_live_curve_and_leaves_the_record_of_the_batch(batch, tmp_path):
     """A front end with a person before it allows the kernel to ask questions; papermill and nbconvert don't."""
     messages = []
     manager, client = jupyter_client.manager.start_new_kernel(kernel_name="python3", cwd=str(ROOT))
     try:
-        for index, source in enumerate(code_cells("figure_4")):
-            small = f"num_epochs, train_limit, runs_folder = 2, 600, {str(tmp_path)!r}" if index == 3 else ""
-            reply = client.execute_interactive(
-                f"{small}\n{source}", allow_stdin=True, output_hook=messages.append, timeout=300
-            )
+        for cell_id, source in code_cells("figure_4").items():
+            small = f"num_epochs, train_limit, runs_folder = 3, 600, {str(tmp_path)!r}"
+            source += f"\n{small}" if cell_id == "parameters" else ""
+            reply = client.execute_interactive(source, allow_stdin=True, output_hook=messages.append, timeout=300)
             assert reply["content"]["status"] == "ok", reply["content"]
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
     updates = [message for message in messages if message["msg_type"] == "update_display_data"]
-    assert len(updates) == 2
+    assert len(updates) == 3
     assert "image/svg+xml" in updates[-1]["content"]["data"]
     assert not [message for message in messages if message["msg_type"] == "stream"]
+    (path,) = tmp_path.glob("*.json")
+    assert path.read_bytes() == (batch[0] / "runs" / path.name).read_bytes()
 
 
 def test_python_files_and_notebooks_are_clean_and_formatted():

@@ -19,7 +19,7 @@ from pypdf import PdfReader
 SMALL = {"num_epochs": 1, "num_rounds": 1, "train_limit": 100}
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 SHOWN = ("report", "figure_9")
-DRAWINGS = {"report": 14, "figure_9": 1}  # the network, Figures 2 to 9, and five of the evidence
+DRAWINGS = {"report": 14, "figure_9": 1}  # the network, Figures 2 to 9, and five drawn from all runs
 # Faults of nbconvert's theme, not ours: pale prompts and a pale keyword, links in a text that are not underlined.
 OF_THE_THEME = {"exclude": [[".jp-InputPrompt"], [".jp-OutputPrompt"], [".highlight"], ["p > a"]]}
 
@@ -32,8 +32,8 @@ def executed(tmp_path_factory):
     def execute(name):
         notebook = ROOT / "notebooks" / f"{name}.ipynb"
         small = {**SMALL, "runs_folder": folder / "runs"}
-        known = papermill.inspect_notebook(notebook)
-        given = [word for key, value in small.items() if key in known for word in ("-p", key, str(value))]
+        declared = papermill.inspect_notebook(notebook)
+        given = [word for key, value in small.items() if key in declared for word in ("-p", key, str(value))]
         command = [sys.executable, "-m", "papermill", notebook, folder / f"{name}.ipynb", *given]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
@@ -105,14 +105,14 @@ def test_a_page_is_accessible(executed, page, name):
     html, _ = convert(executed[0] / f"{name}.ipynb", "html")
     page.goto(html.as_uri())
     assert page.locator("img:not([alt='Open in Colab'])").count() == DRAWINGS[name]
-    found = Axe().run(page, context=OF_THE_THEME).response
-    assert {rule["id"] for rule in found["passes"]} >= {
+    result = Axe().run(page, context=OF_THE_THEME).response
+    assert {rule["id"] for rule in result["passes"]} >= {
         "image-alt",
         "heading-order",
         "color-contrast",
         "document-title",
     }
-    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
+    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in result["violations"]] == []
 
 
 @pytest.mark.parametrize("name", SHOWN)

@@ -1,8 +1,9 @@
-"""The README's commands are run, and its numbers are those of the committed records."""
+"""The commands of README and docs are run, and their numbers are those of the committed records."""
 
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -10,12 +11,14 @@ import tarfile
 import pytest
 from conftest import ROOT, TINY
 
-import evidence
-import reporting
+from report import sentences, tables
+from report.verdict import beyond_verdict
+from study.study import Study
 from tests import torture
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+DOCS = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", "\n".join([README, *DOCS.values()]), re.MULTILINE | re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
 
 
@@ -23,7 +26,7 @@ def commands(program):
     return [command for command in COMMANDS if command.split()[0] == program]
 
 
-def test_every_make_target_of_the_readme_exists():
+def test_every_make_target_of_the_pages_exists():
     makefile = (ROOT / "Makefile").read_text()
     assert "make report" in COMMANDS
     assert "make test" in COMMANDS
@@ -33,7 +36,7 @@ def test_every_make_target_of_the_readme_exists():
 
 
 @pytest.mark.parametrize("command", [command for command in commands("papermill") if "figure_" in command])
-def test_a_papermill_command_of_the_readme_runs_and_leaves_a_record(command, tmp_path):
+def test_a_papermill_command_of_the_pages_runs_and_leaves_a_record(command, tmp_path):
     program, notebook, output, *arguments = command.split()
     small = [*TINY, "-p", "num_epochs", "1", "-p", "runs_folder", str(tmp_path)]
     line = [sys.executable, "-m", program, notebook, str(tmp_path / output), *arguments, *small]
@@ -41,7 +44,7 @@ def test_a_papermill_command_of_the_readme_runs_and_leaves_a_record(command, tmp
     assert len(list(tmp_path.glob("*.json"))) == 1
 
 
-def test_every_option_of_reproduce_in_the_readme_is_one_that_it_explains():
+def test_every_option_of_reproduce_in_the_pages_is_one_that_it_explains():
     done = subprocess.run(
         [sys.executable, "reproduce.py", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
     )
@@ -52,21 +55,34 @@ def test_every_option_of_reproduce_in_the_readme_is_one_that_it_explains():
         assert option in done.stdout, option
 
 
-def test_the_readmes_ways_from_the_reports_notebook_to_a_page_and_a_pdf_work(tmp_path):
+def test_the_ways_from_the_reports_notebook_to_a_page_and_a_pdf_work(report_notebook, tmp_path):
+    """The commands of docs/pdf.md, on the notebook that its first command has executed."""
+    shutil.copy(report_notebook, tmp_path / "report.ipynb")
     papermill, *conversions = [command for command in COMMANDS if command.endswith(" report.ipynb")]
-    for command in (papermill, *conversions):
+    assert papermill == "papermill notebooks/report.ipynb report.ipynb"
+    assert len(conversions) == 2
+    for command in conversions:
         words = command.removeprefix("python -m ").replace(" report.ipynb", f" {tmp_path / 'report.ipynb'}").split()
         subprocess.run([sys.executable, "-m", *words], cwd=ROOT, check=True, capture_output=True)
-    assert len(conversions) == 2
-    assert "<figcaption>Figure 9:" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    for number in range(1, 10):
+        assert f"<figcaption>Figure {number}:" in page
+    assert page.count('alt="Curves of') == 8
     assert (tmp_path / "report.pdf").read_bytes() == (ROOT / "figures" / "report.pdf").read_bytes()
 
 
-def test_every_file_that_the_readme_links_exists():
-    links = re.findall(r"\]\(([^)#]+)\)", README) + re.findall(r'src="([^"]+)"', README)
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{name}" for name in DOCS)])
+def test_every_file_that_a_page_links_exists(page):
+    text = (ROOT / page).read_text()
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) + re.findall(r'src="([^"]+)"', text)
     for link in links:
         if not link.startswith("http"):
-            assert (ROOT / link).exists(), link
+            assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_every_page_of_docs_is_linked_from_the_readme():
+    for name in DOCS:
+        assert f"(docs/{name})" in README
 
 
 def test_the_readmes_results_are_made_from_the_committed_records(tmp_path):
@@ -75,15 +91,28 @@ def test_the_readmes_results_are_made_from_the_committed_records(tmp_path):
     if archive.returncode:
         pytest.skip("not in a git checkout")
     tarfile.open(fileobj=io.BytesIO(archive.stdout)).extractall(tmp_path, filter="data")
-    results = reporting.load_results(tmp_path / "figures")
-    assert len(results) == 8
-    assert reporting.results_table(results, link="notebooks/figure_{}.ipynb").data in README
-    found = evidence.load(tmp_path / "figures")
-    assert evidence.comparisons_table(found).data in README
-    assert evidence.beyond_sentence(found).data in README
+    study = Study.read(tmp_path / "figures")
+    assert len(study.figures) == 8
+    for written in (
+        tables.results_table(study, link="notebooks/figure_{}.ipynb"),
+        sentences.claims_summary(study),
+        sentences.steps_sentence(study),
+        beyond_verdict(study),
+    ):
+        assert written.data in README
+    assert tables.comparisons_table(study).data in DOCS["claims.md"]
 
 
-def test_the_readme_shows_the_last_result_of_make_torture():
+def test_every_picture_of_the_pages_has_an_alternative_text_and_a_caption():
+    for page in (README, *DOCS.values()):
+        pictures = re.findall(r"<img [^>]*>\n\n(.*)", page)
+        assert len(pictures) == page.count("<img")
+        for caption in pictures:
+            assert re.fullmatch(r"\*[^*]+\*", caption)
+        assert page.count("<img") == len(re.findall(r'<img [^>]*alt="[^"]{40,}"', page))
+
+
+def test_the_docs_show_the_last_result_of_make_torture():
     result = json.loads(torture.RESULT.read_text())
     assert result.keys() == torture.PARTS.keys()
-    assert torture.table(result) in README
+    assert torture.table(result) in DOCS["promises.md"]

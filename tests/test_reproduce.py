@@ -14,17 +14,19 @@ import nbformat
 import pytest
 from conftest import ROOT, SWEEP, TINY, made_up_record, pdf_text, record_files, refusal, run_batch
 
-import claims
-import records
-import reproduce
+from common import formatting
 from reproduce import main
-from tests.faults import copy_project
+from study import claims, notebooks
+from study.batch import Progress
+from study.plan import plan, sweep_names
+from study.record import record_key, run_key, to_line
+from study.table import TABLE, read_records, select
 
 FIGURES = [f"figure_{number}" for number in range(2, 10)]
 
 
 def table_lines(output):
-    return (output / "figures" / records.TABLE).read_bytes().splitlines()
+    return (output / "figures" / TABLE).read_bytes().splitlines()
 
 
 def is_swept(record):
@@ -34,13 +36,13 @@ def is_swept(record):
 
 def figures_of(output):
     """Return the records in a batch's table but those of the sweep, by notebook."""
-    table = records.read_records(output / "figures" / records.TABLE)
+    table = read_records(output / "figures" / TABLE)
     return {record["notebook"]: record for record in table if not is_swept(record)}
 
 
 def record_path(output, notebook):
     """Return where a batch has left the record of a figure."""
-    return output / "runs" / f"{records.record_key(figures_of(output)[notebook])}.json"
+    return output / "runs" / f"{record_key(figures_of(output)[notebook])}.json"
 
 
 def kernels(marker):
@@ -51,17 +53,6 @@ def kernels(marker):
             if f"{marker}=1".encode() in environment.read_bytes():
                 found.append(environment.parent.name)
     return found
-
-
-def broken_project(folder, figure, code):
-    """Copy the project and put a cell with the given code right before a figure's notebook writes its record."""
-    copy_project(folder)
-    path = folder / "notebooks" / f"{figure}.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    writing = next(index for index, cell in enumerate(notebook.cells) if "records.write_record" in cell.source)
-    notebook.cells.insert(writing, nbformat.v4.new_code_cell(code))
-    nbformat.write(notebook, path)
-    return folder
 
 
 # A whole batch
@@ -89,12 +80,12 @@ def test_a_batch_draws_every_figure_and_keeps_the_table_of_all_records_beside_th
 
 def test_a_batch_ends_with_a_table_of_reported_and_measured_accuracies(batch):
     output, printed = batch
-    for name, claim in claims.load()["figures"].items():
-        record = figures_of(output)[name]
+    for name, figure in claims.load().figures.items():
+        accuracy = figures_of(output)[name]["test_accuracy"]
         (row,) = [line for line in printed.splitlines() if line.startswith(f"{name}     0")]
-        assert f"{claim['reported']:.4f}" in row
-        assert f"{record['test_accuracy']:.4f}" in row
-        assert f"{100 * (record['test_accuracy'] - claim['reported']):+.2f}" in row
+        assert f"{figure.reported:.4f}" in row
+        assert f"{accuracy:.4f}" in row
+        assert formatting.points(accuracy - figure.reported) in row
 
 
 def test_a_batch_says_which_run_is_at_which_epoch_and_how_long_it_will_take(batch):
@@ -108,11 +99,11 @@ def test_a_batch_says_which_run_is_at_which_epoch_and_how_long_it_will_take(batc
 
 @pytest.mark.parametrize("lost_after", [0, 3, 7])
 def test_the_time_left_counts_the_epochs_of_all_rounds_and_those_of_a_lost_worker_once(capsys, tmp_path, lost_after):
-    (run,) = reproduce.plan([5], [], [0], {}, tmp_path)
-    progress = reproduce.Progress([run])
+    (run,) = plan([5], [], [0], {}, tmp_path)
+    progress = Progress([run])
     epochs = [1, 2, 3, 4, 5] * 3
     for epoch in epochs[:lost_after] + epochs:
-        progress.on_epoch((0, (run.key, f"epoch {epoch} of 5: training loss 0.5000")))
+        progress.on_line(run.key, f"epoch {epoch} of 5: training loss 0.5000")
     assert progress.done == pytest.approx(run.cost)
     assert capsys.readouterr().out.endswith("[0:00 left]\n")
 
@@ -140,9 +131,9 @@ def test_executed_notebooks_end_in_one_vector_figure_with_an_alternative_text_an
 def test_the_pdf_sets_every_figure_beside_its_reported_number(batch):
     output, _ = batch
     text = pdf_text(output / "figures" / "report.pdf")
-    for number, claim in zip(range(2, 10), claims.load()["figures"].values(), strict=True):
-        assert f"Figure {number}:" in text
-        assert f"reported {claim['reported']:.4f}" in text
+    for figure in claims.load().figures.values():
+        assert f"Figure {figure.number}:" in text
+        assert f"reported {figure.reported:.4f}" in text
     for word in ("Summary", "Where the report is silent", "BatchNorm1d", "make report", "SHA-256"):
         assert word in text
     assert "Traceback" not in text
@@ -161,50 +152,36 @@ def test_a_second_batch_over_the_same_runs_trains_nothing_and_changes_no_byte(ba
     assert after == before
 
 
-def test_a_changed_record_changes_the_pdf(batch, tmp_path):
+def test_a_changed_record_changes_the_pdf(batch, tmp_path, without_drawings):
     shutil.copytree(batch[0], tmp_path / "changed")
     path = record_path(tmp_path / "changed", "figure_4")
-    (record,) = records.read_records(path)
-    path.write_text(records._to_line(record | {"test_accuracy": 0.4321}))
-    assert run_batch("4", *TINY, "--output", tmp_path / "changed").returncode == 0
+    (record,) = read_records(path)
+    path.write_text(to_line(record | {"test_accuracy": 0.4321}))
+    main(["4", *TINY, "--output", str(tmp_path / "changed")])
     assert "0.4321" in pdf_text(tmp_path / "changed" / "figures" / "report.pdf")
-
-
-def test_the_report_is_a_good_page_with_nbconverts_stock_html(batch, tmp_path):
-    papermill = [sys.executable, "-m", "papermill", "--no-progress-bar", ROOT / "notebooks/report.ipynb"]
-    nbconvert = [sys.executable, "-m", "nbconvert", "--to", "html", "--no-input", tmp_path / "report.ipynb"]
-    parameters = ["-p", "figures_folder", batch[0] / "figures", "-y", "overrides: {num_epochs: 3, train_limit: 600}"]
-    subprocess.run([*papermill, tmp_path / "report.ipynb", *parameters], check=True, cwd=ROOT)
-    subprocess.run(nbconvert, check=True, cwd=tmp_path)
-    page = (tmp_path / "report.html").read_text()
-    for number in range(1, 10):
-        assert f"<figcaption>Figure {number}:" in page
-    assert page.count('alt="Curves of') == 8
 
 
 # The same numbers whatever the way
 
 
-def test_the_same_run_gives_the_same_record_bit_for_bit_whatever_the_jobs(batch, tmp_path):
-    assert run_batch("3", "9", *SWEEP, *TINY, "--jobs", 1, "--output", tmp_path).returncode == 0
+def test_the_same_run_gives_the_same_record_bit_for_bit_whatever_the_jobs(batch, tmp_path, unpublished):
+    main(["9", *SWEEP, *TINY, "--jobs", "1", "--output", str(tmp_path)])
     again = record_files(tmp_path)
-    assert len(again) == len(table_lines(tmp_path)) == 3
+    assert len(again) == len(table_lines(tmp_path)) == 2
     assert again.items() <= record_files(batch[0]).items()
     assert set(table_lines(tmp_path)) <= set(table_lines(batch[0]))
 
 
-@pytest.mark.parametrize("folder", [".", "notebooks"])
-def test_papermills_own_command_line_gives_the_same_record(batch, tmp_path, folder):
-    source = {".": "notebooks/figure_4.ipynb", "notebooks": "figure_4.ipynb"}[folder]
-    command = [sys.executable, "-m", "papermill", source, str(tmp_path / "out.ipynb"), *TINY]
+def test_papermills_own_command_line_gives_the_same_record(batch, tmp_path):
+    command = [sys.executable, "-m", "papermill", "figure_4.ipynb", str(tmp_path / "out.ipynb"), *TINY]
     runs = ["-p", "runs_folder", str(tmp_path / "runs")]
-    subprocess.run([*command, *runs], cwd=ROOT / folder, check=True, capture_output=True)
+    subprocess.run([*command, *runs], cwd=ROOT / "notebooks", check=True, capture_output=True)
     assert record_files(tmp_path).items() <= record_files(batch[0]).items()
     assert len(record_files(tmp_path)) == 1
 
 
-def test_a_killed_batch_goes_on_where_it_stopped_and_leaves_no_process_behind(batch, tmp_path):
-    arguments = ["3", "4", "6", *TINY, "--jobs", "1", "--output", str(tmp_path)]
+def test_a_killed_batch_goes_on_where_it_stopped_and_leaves_no_process_behind(batch, tmp_path, unpublished, capsys):
+    arguments = ["3", "4", *TINY, "--jobs", "1", "--output", str(tmp_path)]
     environment = {**os.environ, "MARKED_BY_TEST": "1"}
     with subprocess.Popen(
         [sys.executable, ROOT / "reproduce.py", *arguments], stdout=subprocess.PIPE, env=environment
@@ -219,9 +196,8 @@ def test_a_killed_batch_goes_on_where_it_stopped_and_leaves_no_process_behind(ba
         time.sleep(0.2)
     assert not kernels("MARKED_BY_TEST")
 
-    done = run_batch(*arguments)
-    assert done.returncode == 0
-    assert f"3 runs, {len(kept)} done before" in done.stdout
+    main(arguments)
+    assert f"2 runs, {len(kept)} done before" in capsys.readouterr().out
     assert kept.items() <= record_files(tmp_path).items() <= record_files(batch[0]).items()
 
 
@@ -229,12 +205,12 @@ def test_a_killed_batch_goes_on_where_it_stopped_and_leaves_no_process_behind(ba
 
 
 def planned(*sweeps, figures=(), seeds=(0,), **overrides):
-    return reproduce.plan(figures, sweeps, seeds, overrides, "runs")
+    return plan(figures, sweeps, seeds, overrides, "runs")
 
 
 def test_a_sweep_is_run_with_every_combination_and_figures_besides():
     runs = planned("weight_decay", figures=[4], seeds=[3, 5])
-    values = claims.load()["sweeps"]["weight_decay"]["vary"]["weight_decay"]
+    values = claims.load().sweeps["weight_decay"].vary["weight_decay"]
     for seed in (3, 5):
         own = [run for run in runs if run.parameters["seed"] == seed]
         assert sorted(run.parameters["weight_decay"] for run in own if run.notebook == "figure_7") == sorted(values)
@@ -249,62 +225,33 @@ def test_of_runs_that_differ_in_their_epochs_alone_a_sweep_runs_the_longest():
 
 
 def test_no_run_is_planned_twice_though_sweeps_and_figures_overlap():
-    runs = planned(*reproduce.sweep_names(), figures=range(2, 10), seeds=[0, 1])
+    runs = planned(*sweep_names(), figures=range(2, 10), seeds=[0, 1])
     assert len({run.key for run in runs}) == len(runs)
     for figure in FIGURES:
-        key = records.run_key(claims.notebook_defaults(figure))
+        key = run_key(notebooks.defaults(figure))
         assert [run.notebook for run in runs if run.key == key] == [figure]
 
 
 def test_figures_and_all_sweeps_together_run_every_setting_that_the_claims_speak_of():
-    known = claims.load()
-    runs = planned(*reproduce.sweep_names(), figures=range(2, 10))
+    stated = claims.load()
+    runs = planned(*sweep_names(), figures=range(2, 10))
     table = [made_up_record(run.parameters) for run in runs]
-    compared = [
-        setting
-        for comparison in known["comparisons"].values()
-        for pair in claims.compared_settings(comparison, known)
-        for setting in pair
-    ]
-    reported = [setting for sweep in known["sweeps"] for _, setting, _ in claims.reported_settings(sweep, known)]
-    held_out = [setting for sweep in known["held_out"] for setting in claims.held_out_settings(sweep, known)]
-    factorial = [setting for _, setting in claims.factorial_settings(known)]
-    searches = [claims.beyond_settings(search, known) for search in known["beyond"]]
-    beyond = [setting for candidates, chosen in searches for setting in (*candidates.values(), chosen)]
-    for setting in [*compared, *reported, *held_out, *factorial, *beyond]:
-        assert len(records.select(table, setting)) == 1, setting
+    compared = [setting for claim in stated.comparisons.values() for pair in claim.pairs for setting in pair]
+    reported = [entry.setting for sweep in stated.sweeps.values() for entry in sweep.reported]
+    held_out = [setting for sweep in stated.held_out for setting in stated.sweeps[sweep].held_out]
+    factorial = [setting for _, setting in stated.factorial.runs]
+    candidates = [setting for search in stated.beyond.values() for setting in search.held_out.values()]
+    chosen = [search.candidates[search.chosen] for search in stated.beyond.values()]
+    for setting in [*compared, *reported, *held_out, *factorial, *candidates, *chosen]:
+        assert len(select(table, setting)) == 1, setting
 
 
-def test_what_the_table_has_is_not_run_again_for_a_sweep(batch, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reproduce, "typeset", lambda *_: None)
+def test_what_the_table_has_is_not_run_again_for_a_sweep(batch, tmp_path, unpublished, capsys):
     shutil.copytree(batch[0] / "figures", tmp_path / "figures")
     main(["4", *SWEEP, *TINY, "--output", str(tmp_path)])
     assert capsys.readouterr().out.startswith("2 runs, 2 done before, 0 at a time\n")
     assert record_files(tmp_path) == {}
     assert table_lines(tmp_path) == table_lines(batch[0])
-
-
-# Runs that fail
-
-
-@pytest.mark.parametrize(
-    ("code", "complaint"),
-    [
-        ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("import sys; sys.exit(0)", "ended without leaving its record"),
-        ("import os; os._exit(0)", "Kernel died"),
-    ],
-)
-def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, code, complaint):
-    project = broken_project(tmp_path / "project", "figure_3", code)
-    done = run_batch("3", "4", *TINY, "--jobs", 2, "--output", tmp_path, root=project)
-    assert done.returncode == 1
-    assert "1 of 2 runs failed" in done.stderr
-    assert "figure_3 seed 0" in done.stderr
-    assert complaint in done.stderr
-    assert "Traceback" not in done.stderr
-    assert [json.loads(content)["notebook"] for content in record_files(tmp_path).values()] == ["figure_4"]
-    assert list(figures_of(tmp_path)) == ["figure_4"]
 
 
 # Bad input
@@ -376,6 +323,7 @@ def test_a_misspelt_key_in_the_claims_is_one_clear_line(tmp_path, monkeypatch, r
     path = tmp_path / "claims.yaml"
     path.write_text(claims.CLAIMS.read_text().replace(right, wrong))
     monkeypatch.setattr(claims, "CLAIMS", path)
+    monkeypatch.setattr(claims, "load", claims.load.__wrapped__)  # as in a process that has not read them yet
     message = refusal("4", *TINY, "--output", tmp_path / "output")
     assert str(path) in message
     assert wrong.split(":")[0] in message
@@ -384,7 +332,7 @@ def test_a_misspelt_key_in_the_claims_is_one_clear_line(tmp_path, monkeypatch, r
 
 def test_a_damaged_table_is_one_clear_line_and_is_not_overwritten(batch, tmp_path):
     shutil.copytree(batch[0], tmp_path, dirs_exist_ok=True)
-    path = tmp_path / "figures" / records.TABLE
+    path = tmp_path / "figures" / TABLE
     path.write_bytes(path.read_bytes()[:-100])
     before = path.read_bytes()
     assert f"{path}, line 9, is damaged" in refusal("4", *TINY, "--output", tmp_path)

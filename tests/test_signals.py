@@ -1,14 +1,13 @@
 """Why N(0, 1) fails: theory against networks, and the committed measurement."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 
-import signals
-from model import INITIALIZERS, Net, init_weights
+from common.parameters import INITIALIZERS
+from model import Net, init_weights
+from report.drawings import draw_signals
+from study import signals
 
 
 def root_mean_square(values):
@@ -27,20 +26,20 @@ def test_theory_foresees_the_outputs_of_random_networks(initializer):
         linears = [module for module in net.modules() if isinstance(module, torch.nn.Linear)]
         outputs = []
         for linear in linears:
-            linear.register_forward_hook(lambda *call, found=outputs: found.append(root_mean_square(call[-1])))
+            linear.register_forward_hook(lambda *call, kept=outputs: kept.append(root_mean_square(call[-1])))
         with torch.no_grad():
             net(X)
         measured.append(np.square(outputs))
-        predicted.append(np.square(signals.predict(linears, root_mean_square(X), 1.0)[0]))
+        weights = [linear.weight.detach() for linear in linears]
+        predicted.append(np.square(signals.predict(weights, root_mean_square(X), 1.0)[0]))
     assert np.sqrt(np.mean(measured, axis=0) / np.mean(predicted, axis=0)) == pytest.approx(np.ones(6), abs=0.25)
 
 
 def test_a_prediction_follows_the_two_rules():
-    linears = [torch.nn.Linear(n, m) for n, m in ((196, 256), (4, 128), (128, 64), (256, 32), (32, 16), (16, 10))]
-    for linear in linears:
-        torch.nn.init.normal_(linear.weight)
-    v = [linear.weight.var().item() for linear in linears]
-    outputs, gradients = signals.predict(linears, pixels=0.5, scores=0.01)
+    sizes = ((256, 196), (128, 4), (64, 128), (32, 256), (16, 32), (10, 16))
+    weights = [torch.randn(size) for size in sizes]
+    v = [weight.var().item() for weight in weights]
+    outputs, gradients = signals.predict(weights, pixels=0.5, scores=0.01)
     squares = [0.25 * 196 * v[0]]
     squares.append(squares[-1] * 4 * v[1])
     squares.append(squares[-1] * 128 * v[2] / 2)
@@ -57,39 +56,40 @@ def test_a_prediction_follows_the_two_rules():
     assert np.square(gradients) == pytest.approx(back[::-1], rel=1e-5)
 
 
-def test_the_committed_measurement_is_what_the_network_does():
+def test_the_committed_measurement_is_what_the_network_does(tmp_path, monkeypatch, one_thread):
     """One seed of each start again, which has to lie near the committed mean over the seeds."""
-    committed = signals.read()
+    monkeypatch.setattr(signals, "SEEDS", [0])
+    signals.write(tmp_path)
+    again, committed = signals.read(tmp_path), signals.read()
     for figure in signals.STARTS:
-        again = signals._measure(signals.claims.notebook_defaults(figure), seed=0)
-        assert again["outputs"] == pytest.approx(committed[figure]["outputs"], rel=0.5)
-        assert again["predicted_outputs"] == pytest.approx(committed[figure]["predicted_outputs"], rel=0.5)
-        expected = committed[figure]["losses"][0]
-        assert [loss is None for loss in again["losses"]] == [loss is None for loss in expected]
+        assert again[figure]["outputs"] == pytest.approx(committed[figure]["outputs"], rel=0.5)
+        predicted = committed[figure]["predicted_outputs"]
+        assert again[figure]["predicted_outputs"] == pytest.approx(predicted, rel=0.5)
+        (losses,), expected = again[figure]["losses"], committed[figure]["losses"][0]
+        assert [loss is None for loss in losses] == [loss is None for loss in expected]
         finite = [loss for loss in expected if loss is not None]
-        assert again["losses"][: len(finite)] == pytest.approx(finite, rel=0.05)
+        assert losses[: len(finite)] == pytest.approx(finite, rel=0.05)
+
+
+def test_the_committed_measurement_is_complete():
+    measured = signals.read()
+    assert list(measured) == ["figure_2", "figure_3", "figure_4"]
+    for values in measured.values():
+        assert {len(values[name]) for name in signals.SIGNALS} == {len(signals.LAYERS)} == {6}
+        assert len(values["losses"]) == len(signals.SEEDS)
 
 
 def test_n01_overflows_and_the_others_do_not():
-    found = signals.read()
-    assert all(losses[-1] is None for losses in found["figure_2"]["losses"])
+    measured = signals.read()
+    assert all(losses[-1] is None for losses in measured["figure_2"]["losses"])
     for figure in ("figure_3", "figure_4"):
-        assert all(None not in losses and losses[-1] < losses[0] for losses in found[figure]["losses"])
-
-
-def test_the_words_follow_the_numbers():
-    found = json.loads((ROOT / "figures" / signals.FILE).read_text())
-    text = signals.describe(found).data
-    assert f"root mean square of {found['figure_2']['outputs'][-1]:,.0f}" in text
-    assert f"for each of {len(found['figure_2']['losses'])} seeds" in text
-    found["figure_2"]["losses"][0] = [5.0, 4.0]
-    assert "no longer a number" not in signals.describe(found).data
+        assert all(None not in losses and losses[-1] < losses[0] for losses in measured[figure]["losses"])
 
 
 def test_the_drawing_holds_three_starts_and_every_loss():
-    found = signals.read()
-    left, middle, right = signals.draw(found).axes
+    measured = signals.read()
+    left, middle, right = draw_signals(measured).axes
     for axes, name in ((left, "outputs"), (middle, "gradients")):
         drawn = [list(line.get_ydata()) for line in axes.lines if line.get_linestyle() == "None"]
-        assert drawn == [found[figure][name] for figure in signals.STARTS]
-    assert len(right.lines) == sum(len(found[figure]["losses"]) for figure in signals.STARTS)
+        assert drawn == [measured[figure][name] for figure in signals.STARTS]
+    assert len(right.lines) == sum(len(measured[figure]["losses"]) for figure in signals.STARTS)

@@ -8,12 +8,13 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
-from conftest import ROOT, TINY, refusal, run_batch
+from conftest import ROOT, TINY, record_files, refusal, run_batch
 from nbformat.v4 import new_code_cell, new_notebook
 
-import claims
-import cluster
-from reproduce import alone_in
+from study import cluster, notebooks
+from study.batch import Batch
+from study.record import record_key
+from study.table import TABLE, read_records
 from tests.faults import copy_project
 
 TRAPS = {  # figure: cells in front of the notebook's own, and what has to be said
@@ -21,7 +22,7 @@ TRAPS = {  # figure: cells in front of the notebook's own, and what has to be sa
     3: (["import sys; sys.exit(0)"], "ended without leaving its record"),
     4: (["import os; os._exit(0)"], "Kernel died"),
     5: (["import time; time.sleep(1000)"], "took longer than --timeout allows"),
-    6: (["import time; time.sleep(2)"] * 10, "took longer than --timeout allows"),
+    6: (["import time; time.sleep(2)"] * 20, "took longer than --timeout allows"),
     7: (["raise ValueError('two\\nlines')"], "ValueError: two lines"),
 }
 KERNEL = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
@@ -30,22 +31,27 @@ KERNEL = {"kernelspec": {"name": "python3", "language": "python", "display_name"
 # Kernels that end before their notebook does
 
 
-def test_a_run_counts_only_with_its_record_however_its_kernel_ends(tmp_path):
-    project = copy_project(tmp_path / "project")
+def test_a_run_counts_only_with_its_record_however_its_kernel_ends_and_the_others_are_kept(batch, tmp_path):
+    """In a project of another folder, where the run that ends well leaves the very record of this one's."""
+    project = copy_project(tmp_path / "another place")
     for figure, (sources, _) in TRAPS.items():
         path = project / "notebooks" / f"figure_{figure}.ipynb"
         notebook = nbformat.read(path, 4)
         notebook.cells[:0] = [new_code_cell(source) for source in sources]
         nbformat.write(notebook, path)
-    done = run_batch(*TRAPS, *TINY, "--timeout", 5, "--jobs", 3, "--output", tmp_path / "output", root=project)
+    done = run_batch(*TRAPS, 8, *TINY, "--timeout", 25, "--jobs", 3, "--output", tmp_path / "output", root=project)
     assert done.returncode == 1
     _, said = done.stderr.split("reproduce.py: ")  # what comes before are the kernels' last words
-    assert said.startswith("6 of 6 runs failed:\n")
+    assert said.startswith("6 of 7 runs failed:\n")
     assert len(said.splitlines()) == 7
     for figure, (_, complaint) in TRAPS.items():
         (line,) = [line for line in said.splitlines() if line.startswith(f"  figure_{figure} ")]
         assert complaint in line
-    assert {path.name for path in (tmp_path / "output" / "runs").iterdir()} == {"batch.lock"}
+    records = record_files(tmp_path / "output")
+    (table,) = read_records(tmp_path / "output" / "figures" / TABLE)
+    assert table["notebook"] == "figure_8"
+    assert list(records) == [f"{record_key(table)}.json"]
+    assert records.items() <= record_files(batch[0]).items()
 
 
 def test_a_harmless_error_in_a_kernels_messages_is_not_printed(tmp_path, capfd):
@@ -63,7 +69,10 @@ def small_notebook(path, tags=(["parameters"],)):
     """Write a notebook with parameters cells of the given tags and the project's check of what has arrived."""
     source = 'learning_rate: float = 0.1  # of SGD\nbatch_size: int = 256\nruns_folder: str = "runs"'
     cells = [new_code_cell(source, metadata={"tags": of_cell}) for of_cell in tags]
-    check = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nimport records\nrecords.check_parameters(globals())"
+    check = f"""import sys
+sys.path.insert(0, {str(ROOT)!r})
+from common.parameters import check_parameters
+check_parameters(globals())"""
     nbformat.write(new_notebook(cells=[*cells, new_code_cell(check)], metadata=KERNEL), path)
     return path
 
@@ -127,14 +136,10 @@ def test_a_notebook_without_exactly_one_parameters_cell_is_refused_before_a_run(
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     path = tmp_path / "notebooks" / "figure_4.ipynb"
     path.write_text(damage(nbformat.read(path, 4)))
-    monkeypatch.setattr(claims, "ROOT", tmp_path)
-    claims._parameters_cell.cache_clear()
-    try:
-        assert f"{path} is damaged: expected a notebook in which one cell has the tag parameters" in refusal(
-            "4", *TINY, "--output", tmp_path / "output"
-        )
-    finally:
-        claims._parameters_cell.cache_clear()
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    assert f"{path} is damaged: expected a notebook in which one cell has the tag parameters" in refusal(
+        "4", *TINY, "--output", tmp_path / "output"
+    )
     assert not (tmp_path / "output").exists()
 
 
@@ -142,10 +147,10 @@ def test_a_notebook_without_exactly_one_parameters_cell_is_refused_before_a_run(
 
 
 def test_two_batches_do_not_work_in_one_folder(tmp_path):
-    (tmp_path / "runs").mkdir()
-    with alone_in(tmp_path):
+    batch = Batch(runs=[], output=tmp_path, jobs=1)
+    with batch.alone():
         assert f"another batch is at work in {tmp_path}" in refusal("4", *TINY, "--output", tmp_path)
-    with alone_in(tmp_path):
+    with batch.alone():
         pass
 
 

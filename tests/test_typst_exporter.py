@@ -5,7 +5,7 @@ import pytest
 from nbformat import v4
 from pypdf import PdfReader
 
-from typst_exporter import TypstPDFExporter
+from report.typst_exporter import TypstPDFExporter
 
 TITLE = "# On *Fast* Forwarding\n\nAn opening sentence."
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="90" height="60"><path d="M0 60L90 0" stroke="red"/></svg>'

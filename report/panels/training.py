@@ -48,7 +48,8 @@ def make_controls():
     }
     for name, control in controls.items():
         control.description = name
-        control.description_tooltip = PARAMETERS[name].help
+        tooltip = "tooltip" if control.has_trait("tooltip") else "description_tooltip"  # its name in ipywidgets 7
+        setattr(control, tooltip, PARAMETERS[name].help)
         control.style.description_width = "8.5em"
         control.layout.width = "98%"
     return controls

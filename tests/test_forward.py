@@ -1,3 +1,5 @@
+"""The quick way through the network gives what the plain one gives: outputs, gradients, statistics, dropout."""
+
 import copy
 import math
 
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from fast_forward import (
+from fast.forward import (
     BLOCK,
     Hidden,
     WeightTimesHidden,
@@ -16,7 +18,7 @@ from fast_forward import (
     _random_positions,
     can_fast_forward,
     fast_forward,
-    keep_freed_memory,
+    forward_of,
     product,
 )
 from model import Net
@@ -107,9 +109,9 @@ def test_a_net_of_the_report_is_computed_exactly(training, batch_norm):
 
 
 @in_training_and_evaluation
-@pytest.mark.parametrize("num_hidden", [[1, 1, 1, 1, 1], [1, 2, 1, 2, 1], [2, 1, 2, 1, 2]])
-def test_a_net_with_layers_of_one_unit_is_computed_exactly(training, num_hidden):
-    assert_fast_equals_plain(random_net(6, 4, 3, num_hidden, 2, training=training), BLOCK + 1)
+def test_a_net_with_layers_of_one_unit_is_computed_exactly(training):
+    for num_hidden in ([1, 1, 1, 1, 1], [1, 2, 1, 2, 1], [2, 1, 2, 1, 2]):
+        assert_fast_equals_plain(random_net(6, 4, 3, num_hidden, 2, training=training), BLOCK + 1)
 
 
 @pytest.mark.parametrize(("batch_norm", "training"), [(False, False), (False, True), (True, False)])
@@ -174,15 +176,15 @@ def test_a_product_is_right_however_its_factors_are_stored(sizes, dtype, store_A
     assert torch.all((product(A, B).double() - exact).abs() <= largest_error)
 
 
-@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
-def test_what_is_not_a_number_stays_so_in_a_product(value):
-    A, B = torch.ones(3, 20), torch.ones(20, 40)
-    A[1, 2] = value
-    torch.testing.assert_close(product(A, B), torch.mm(A, B), equal_nan=True)
+def test_what_is_not_a_number_stays_so_in_a_product():
+    for value in (math.inf, -math.inf, math.nan):
+        A, B = torch.ones(3, 20), torch.ones(20, 40)
+        A[1, 2] = value
+        torch.testing.assert_close(product(A, B), torch.mm(A, B), equal_nan=True)
 
 
 def test_a_product_without_onednn_is_right(monkeypatch):
-    monkeypatch.setattr("fast_forward.HAS_FAST_ONEDNN", False)
+    monkeypatch.setattr("fast.forward.HAS_FAST_ONEDNN", False)
     A, B = torch.rand(3, 4), torch.rand(4, 5)
     torch.testing.assert_close(product(A, B), A @ B, rtol=0, atol=0)
 
@@ -295,17 +297,17 @@ def mask_of_positions(num_positions, probability):
 
 @pytest.mark.parametrize("draw", [mask_of_positions, _random_mask])
 @pytest.mark.parametrize("probability", [0.01, 0.1, 0.5, 0.9])
-@pytest.mark.parametrize("num_positions", [1, 1000, 1001])
-def test_every_position_is_drawn_with_the_asked_probability(draw, num_positions, probability):
-    torch.manual_seed(0)
+def test_every_position_is_drawn_with_the_asked_probability(draw, probability):
     num_draws = 1000
-    counts = torch.zeros(num_positions)
-    for _ in range(num_draws):
-        counts += draw(num_positions, probability)
     variance = num_draws * probability * (1 - probability)
-    squares = (counts - num_draws * probability) ** 2 / variance  # chi-square: mean 1, variance 2 + 1 / variance
-    assert squares.max() < 6**2
-    assert abs(squares.sum().item() - num_positions) < 4 * math.sqrt(num_positions * (2 + 1 / variance))
+    for num_positions in (1, 1000, 1001):
+        torch.manual_seed(0)
+        counts = torch.zeros(num_positions)
+        for _ in range(num_draws):
+            counts += draw(num_positions, probability)
+        squares = (counts - num_draws * probability) ** 2 / variance  # chi-square: mean 1, variance 2 + 1 / variance
+        assert squares.max() < 6**2
+        assert abs(squares.sum().item() - num_positions) < 4 * math.sqrt(num_positions * (2 + 1 / variance))
 
 
 @settings(deadline=None, max_examples=100)
@@ -323,10 +325,10 @@ def test_drawn_positions_increase_and_stay_in_range(num_positions, probability, 
 
 @with_and_without_batch_norm
 @in_training_and_evaluation
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("sizes", [SIZES, REPORT_SIZES], ids=["small", "report"])
-def test_every_net_that_model_builds_can_go_fast(sizes, dropout, training, batch_norm):
-    assert can_fast_forward(Net(*sizes, batch_norm=batch_norm, dropout=dropout).train(training))
+def test_every_net_that_model_builds_can_go_fast(sizes, training, batch_norm):
+    for dropout in (0.0, 0.3):
+        assert can_fast_forward(Net(*sizes, batch_norm=batch_norm, dropout=dropout).train(training))
 
 
 def test_a_subclass_of_net_can_not_go_fast():
@@ -336,45 +338,56 @@ def test_a_subclass_of_net_can_not_go_fast():
     assert not can_fast_forward(OtherNet(*SIZES))
 
 
-@pytest.mark.parametrize("module", [nn.Linear(3, 2), nn.Sequential(Net(*SIZES)), Net(*SIZES).backbone, nn.Identity()])
-def test_another_module_can_not_go_fast(module):
-    assert not can_fast_forward(module)
+def test_another_module_can_not_go_fast():
+    for module in (nn.Linear(3, 2), nn.Sequential(Net(*SIZES)), Net(*SIZES).backbone, nn.Identity()):
+        assert not can_fast_forward(module)
 
 
 @with_and_without_batch_norm
-@pytest.mark.parametrize("mlp", ["mlp1", "mlp2"])
-@pytest.mark.parametrize("position", range(3))
-def test_a_net_with_an_inserted_layer_can_not_go_fast(position, mlp, batch_norm):
-    net = Net(*SIZES, batch_norm=batch_norm)
-    getattr(net.backbone, mlp).insert(position, nn.Tanh())
-    assert not can_fast_forward(net)
+def test_a_net_with_an_inserted_layer_can_not_go_fast(batch_norm):
+    for mlp in ("mlp1", "mlp2"):
+        for position in range(3):
+            net = Net(*SIZES, batch_norm=batch_norm)
+            getattr(net.backbone, mlp).insert(position, nn.Tanh())
+            assert not can_fast_forward(net), (mlp, position)
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_net_with_a_replaced_layer_can_not_go_fast(name):
-    net = Net(*SIZES, batch_norm=True, dropout=0.3)
-    net.set_submodule(name, nn.Tanh())
-    assert not can_fast_forward(net)
+def test_a_net_with_a_replaced_layer_can_not_go_fast():
+    for name in LAYERS:
+        net = Net(*SIZES, batch_norm=True, dropout=0.3)
+        net.set_submodule(name, nn.Tanh())
+        assert not can_fast_forward(net), name
 
 
 @pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
-@pytest.mark.parametrize("name", ["", "stem", "backbone", "backbone.mlp1", "backbone.mlp1.1", "backbone.mlp2.0"])
-def test_a_hooked_net_can_not_go_fast_until_the_hook_is_gone(name, register):
-    net = Net(*SIZES)
-    hook = getattr(net.get_submodule(name), register)(lambda *_: None)
-    assert not can_fast_forward(net)
-    hook.remove()
-    assert can_fast_forward(net)
+def test_a_hooked_net_can_not_go_fast_until_the_hook_is_gone(register):
+    for name in ("", "stem", "backbone", "backbone.mlp1", "backbone.mlp1.1", "backbone.mlp2.0"):
+        net = Net(*SIZES)
+        hook = getattr(net.get_submodule(name), register)(lambda *_: None)
+        assert not can_fast_forward(net), name
+        hook.remove()
+        assert can_fast_forward(net), name
 
 
 @in_training_and_evaluation
-@pytest.mark.parametrize("name", ["norm", "backbone.mlp1.2", "backbone.mlp1.5", "backbone.mlp2.1", "backbone.mlp2.4"])
-def test_a_net_with_one_batch_normalisation_in_the_other_mode_can_not_go_fast(name, training):
-    net = Net(*SIZES, batch_norm=True).train(training)
-    norm = net.get_submodule(name)
-    assert isinstance(norm, nn.BatchNorm1d)
-    norm.train(not training)
-    assert not can_fast_forward(net)
+def test_a_net_with_one_batch_normalisation_in_the_other_mode_can_not_go_fast(training):
+    for name in ("norm", "backbone.mlp1.2", "backbone.mlp1.5", "backbone.mlp2.1", "backbone.mlp2.4"):
+        net = Net(*SIZES, batch_norm=True).train(training)
+        norm = net.get_submodule(name)
+        assert isinstance(norm, nn.BatchNorm1d)
+        norm.train(not training)
+        assert not can_fast_forward(net), name
+
+
+@in_training_and_evaluation
+def test_the_quickest_way_through_a_net_is_the_fast_one_where_it_can_go(training, monkeypatch):
+    net = random_net(training=training)
+    X = images_for(net, 3)
+    expected = net(X)
+    other = nn.Sequential(net)
+    assert forward_of(other) is other
+    monkeypatch.setattr(Net, "forward", None)  # the fast way does without
+    torch.testing.assert_close(forward_of(net)(X), expected, rtol=1e-12, atol=1e-12)
 
 
 # Training
@@ -405,12 +418,3 @@ def test_a_short_training_ends_at_the_same_parameters(optimizer, learning_rate, 
         assert moved > 1e-3, name
         assert (parameter - other).abs().max().item() < 0.01 * moved, name
     torch.testing.assert_close(dict(fast.named_buffers()), dict(plain.named_buffers()), rtol=1e-3, atol=1e-4)
-
-
-def test_freed_memory_can_be_kept_twice_without_harm():
-    keep_freed_memory()
-    keep_freed_memory()
-    for _ in range(3):
-        large = torch.ones(4_000_000)
-        assert large.sum() == 4_000_000
-        del large

@@ -1,0 +1,166 @@
+"""The report's sentences with numbers, on made-up results and on the committed ones."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import made_up_record, study_of
+
+from report import sentences
+from study import claims, signals
+from study.study import Study
+from tests.made_up_results import (
+    PAIR,
+    WEAK_PAIR,
+    comparison,
+    factorial_study,
+    number,
+    study_of_figures,
+    study_with,
+)
+
+# How near the figures come
+
+
+def test_the_summary_counts_the_close_ones_and_names_the_farthest():
+    study = study_of_figures({2: (0.1, [0.1, 0.1]), 3: (0.84, [0.81, 0.82])})
+    text = sentences.results_summary(study).data
+    assert "Of the 2 reported accuracies, **1 lie within 1.5 points**" in text
+    assert "−2.50 points, in [Figure 3](#fig-3)" in text
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.001, "can't tell such steps from chance"), (0.05, "some of these")])
+def test_the_summary_compares_the_last_steps_with_the_scatter_between_seeds(gain, verdict):
+    study = study_of_figures({n: (0.8 + gain * (n - 5), [0.80, 0.81]) for n in (5, 6)})
+    text = sentences.results_summary(study).data
+    assert verdict in text
+    assert f"steps are {100 * gain:.2f} to {100 * gain:.2f} points high" in text
+    assert "lie 1.00 points apart" in text  # √2 times the standard deviation of 0.80 and 0.81
+
+
+def test_the_summary_is_silent_about_scatter_where_every_figure_has_one_seed():
+    assert "apart" not in sentences.results_summary(study_of_figures({5: (0.8, [0.8]), 6: (0.9, [0.9])})).data
+
+
+def test_the_committed_accuracies_lie_near_the_reported_ones():
+    for result in Study.read().figures.values():
+        assert abs(result.difference) <= sentences.TOLERANCE, result.number
+
+
+# Captions
+
+
+def test_a_caption_gives_reported_measured_and_range():
+    (result,) = study_of_figures({4: (0.85, [0.84, 0.86, 0.88])}).figures.values()
+    assert sentences.caption(result) == (
+        "A change. Test accuracy: reported 0.8500, measured 0.8600, the mean of 3 seeds from 0.8400 to 0.8800 "
+        "(+1.00 points)."
+    )
+
+
+def test_a_caption_of_one_run_names_its_seed():
+    figure = claims.load().figures["figure_4"]
+    figures = {"figure_4": replace(figure, reported=0.85)}
+    study = study_of([made_up_record(figure.setting, 7, 0.84)], replace(claims.load(), figures=figures))
+    assert "measured 0.8400 with seed 7 (−1.00 points)" in sentences.caption(study.figures["figure_4"])
+
+
+# How the claims fare
+
+
+def test_the_summary_counts_the_verdicts():
+    numbers = [number(0.8, 0.8, 0.81, 0.79, name="figure_3"), number(0.9, 0.8, 0.81, 0.79), number(0.9, 0.8)]
+    text = sentences.claims_summary(study_with(numbers=numbers, comparisons=[comparison(PAIR)])).data
+    assert "Of the report's 3 numbers, 1 holds, 1 is contradicted and 1 has too few runs yet." in text
+    assert "Of its 1 comparison, **1 holds**." in text
+    assert re.search(r"at percentile \d+ of ours; chance alone brings it so far up with p (=|<) 0\.\d+", text)
+
+
+def test_verdicts_are_counted_in_the_number_that_they_have():
+    undecided, contradicted = comparison(WEAK_PAIR), comparison(PAIR, relation="no_better")
+    assert sentences.counted([undecided]) == "1 can't be told from chance"
+    assert sentences.counted([contradicted] * 2 + [comparison(PAIR)] * 3) == "3 hold and 2 are contradicted"
+    assert sentences.counted([number(0.9, 0.8)] * 2) == "2 have too few runs yet"
+
+
+def test_only_the_figures_own_numbers_count_for_the_reports_luck():
+    figures = [number(0.83, 0.8, 0.81, 0.79, name=f"figure_{n}") for n in range(3, 10)]
+    others = [number(0.1, 0.8, 0.81, 0.79, name="figure_2_epochs"), number(0.1, 0.1, 0.1, 0.1, name="figure_2")]
+    percentile = f"{100 * figures[0].sample.percentile(0.83):.0f}"
+    text = sentences.claims_summary(study_with(numbers=figures + others, comparisons=[comparison(PAIR)])).data
+    assert f"at percentile {percentile} of ours" in text
+
+
+def test_without_runs_the_summary_of_claims_says_nothing_about_luck():
+    text = sentences.claims_summary(study_of([])).data
+    assert text.count("have too few runs yet") == 2
+    assert "percentile" not in text
+
+
+# Signals, effects, images
+
+
+def test_the_sentence_on_signals_gives_what_was_measured_at_the_start_from_n01():
+    measured = {
+        "figure_2": {
+            "outputs": [11, 2_000],
+            "predicted_outputs": [10, 2_000],
+            "gradients": [3, 1],
+            "predicted_gradients": [2, 1],
+            "losses": [[4_000, 9_000, None], [6_000, None]],
+        },
+        "figure_3": {"outputs": [1, 0.251]},
+        "figure_4": {"outputs": [1, 0.499]},
+    }
+    text = sentences.signals_sentence(measured).data
+    assert "root mean square of 2,000, where He's start has 0.50 and Xavier's 0.25." in text
+    assert "every layer within 10 %, and the gradients within a factor of 1.5." in text
+    assert "The first loss is 5,000 nats where guessing costs 2.3." in text
+    assert "between steps 2 and 3 it is no longer a number" in text
+    measured["figure_2"]["losses"] = [[4_000, None], [6_000, None]]
+    assert "at step 2 it is no longer a number" in sentences.signals_sentence(measured).data
+    measured["figure_2"]["losses"] = [[4_000, None], [6_000, 5_000]]  # one of them goes on
+    assert "no longer a number" not in sentences.signals_sentence(measured).data
+
+
+def test_the_committed_signals_are_lost_with_every_seed():
+    assert f"for each of {len(signals.SEEDS)} seeds" in sentences.signals_sentence(signals.read()).data
+
+
+def test_the_effects_that_can_be_told_from_chance_are_named():
+    study = factorial_study()
+    text = sentences.effects_sentence(study).data
+    assert f"Of these {len(study.effects)} effects, " in text
+    assert text.endswith("these can be told from chance: batch norm (+2.00).")
+
+
+def test_that_no_effect_can_be_told_from_chance_is_said():
+    generator = np.random.default_rng(1)
+    runs = claims.load().factorial.runs
+    records = [made_up_record(setting, seed, generator.uniform()) for seed in range(3) for _, setting in runs]
+    assert sentences.effects_sentence(study_of(records)).data.endswith("none can be told from chance.")
+
+
+def test_effects_take_three_seeds():
+    records = factorial_study().records
+    for study in (study_of([]), study_of([record for record in records if record["seed"] < 2])):
+        assert "takes 3 seeds" in sentences.effects_sentence(study).data
+
+
+def test_the_sentence_on_images_counts_who_is_recognised():
+    share = np.array([1] * 5000 + [0] * 1000 + [0.25, 0.5, 0.75] * 500 + [0.9] * 1000 + [0.1] * 1500)
+    text = sentences.images_sentence(study_with(share_recognised=(share, 8))).data
+    assert "50.0 % are recognised by each of the 8 runs of Figures 3 to 9" in text
+    assert "10.0 % by none, and 15.0 % by a quarter to three quarters" in text
+
+
+def test_the_sentence_on_images_is_about_the_figures_that_there_are():
+    figures = claims.load().figures
+    added = figures | {"figure_10": replace(figures["figure_9"], name="figure_10")}
+    study = study_with(claims=replace(claims.load(), figures=added), share_recognised=(np.ones(10000), 3))
+    assert "runs of Figures 3 to 10, " in sentences.images_sentence(study).data
+
+
+def test_images_without_runs_are_a_sentence_too():
+    assert "make sweeps" in sentences.images_sentence(study_of([])).data
