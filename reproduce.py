@@ -16,8 +16,8 @@ from common import ROOT
 from common.fashion_mnist import DataError
 from common.formatting import accuracy, minutes, points
 from study import claims
-from study.batch import DAY, Batch, BatchError
-from study.plan import plan, sweep_names
+from study.batch import DAY, Batch
+from study.plan import BatchError, plan, sweep_names
 from study.record import record_key
 
 QUICK = {"num_epochs": 3, "train_limit": 3000}

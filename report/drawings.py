@@ -38,10 +38,11 @@ def draw_overview(results):
         panels = figure.subplots(rows, 4, sharey=True).flatten()
         for axes, result in zip(panels, results, strict=False):
             draw_curves(axes, [history(record) for record in result.records], result.figure.reported)
-            axes.set_ylim(0, 1)
             axes.set_title(f"{result.number}: {result.figure.change}", fontsize=7)
         for axes in panels[len(results) :]:
             axes.set_visible(False)
+        highest = max(axes.dataLim.y1 for axes in panels[: len(results)])
+        panels[0].set_ylim(0, max(1, highest))  # which they share
         handles, labels = panels[len(results) - 1].get_legend_handles_labels()
         figure.legend(handles, [label.split(",")[0] for label in labels], loc="outside lower center", ncols=4)
     return figure
@@ -54,13 +55,15 @@ def draw_numbers(study):
     """
     numbers = study.numbers
     start, middle, end = study.claims.scales["accuracy"]
-    shown = [value for number in numbers for value in (*number.sample.accuracies, number.reported)]
-    start, end = min([start, *shown]), max([end, *shown])
+    # With few seeds the range of runs is wider than accuracies can be.
+    ranges = [np.clip(number.sample.range_of_runs, 0, 1) for number in numbers]
+    for number, ends in zip(numbers, ranges, strict=True):
+        shown = [*number.sample.accuracies, number.reported, *ends]
+        start, end = min(start, np.nanmin(shown)), max(end, np.nanmax(shown))
     with styled(**{"font.size": 7}):
         figure = Figure(figsize=(6.3, 0.5 + 0.19 * len(numbers)), layout="constrained")
         low, high = figure.subplots(1, 2, sharey=True, width_ratios=[1, 3])
-        for row, number in enumerate(numbers):
-            ends = number.sample.range_of_runs
+        for row, (number, ends) in enumerate(zip(numbers, ranges, strict=True)):
             for axes in (low, high):  # each shows its part of the scale
                 if not np.isnan(ends[0]):
                     axes.plot(ends, [row, row], color="C0", alpha=0.25, linewidth=6, solid_capstyle="butt")

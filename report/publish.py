@@ -8,7 +8,7 @@ from common.files import write_at_once
 from report import drawings
 from report.typst_exporter import TypstPDFExporter
 from study import cluster, signals
-from study.batch import BatchError
+from study.plan import BatchError
 from study.study import Study
 from study.verdicts import report_steps
 
@@ -39,7 +39,8 @@ def publish(folder, overrides):
 def draw_all(study):
     """Draw everything that the records allow: a dict from the name of a file to its `matplotlib.figure.Figure`."""
     figures = {name: drawings.draw_result(result) for name, result in study.figures.items()}
-    figures["overview"] = drawings.draw_overview(list(study.figures.values()))
+    if study.figures:
+        figures["overview"] = drawings.draw_overview(list(study.figures.values()))
     if report_steps(study):
         figures["steps"] = drawings.draw_steps(study)
     figures["claims"] = drawings.draw_numbers(study)

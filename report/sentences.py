@@ -14,6 +14,8 @@ TOLERANCE = 0.015  # 1.5 points: how near a reported and a measured accuracy mus
 def results_summary(study):
     """Say in a paragraph how near the measured accuracies come to the reported ones, and how much they scatter."""
     results = list(study.figures.values())
+    if not results:
+        return not_yet("a run of any figure")
     close = [result for result in results if abs(result.difference) <= TOLERANCE]
     farthest = max(results, key=lambda result: abs(result.difference))
     text = (
@@ -59,6 +61,8 @@ def claims_summary(study):
 def steps_sentence(study):
     """Say how many of the report's steps are larger than what two single runs differ by through their seeds alone."""
     steps = verdicts.report_steps(study)
+    if not steps or np.isnan([verdicts.by_chance(before, after) for before, after in steps]).any():
+        return not_yet("several seeds of the figures")
     larger = [
         after
         for before, after in steps

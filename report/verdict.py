@@ -14,6 +14,7 @@ from common.formatting import accuracy, count, interval, p_equals, percentile, p
 from study.outcomes import CONTRADICTED, HOLDS, LEAST_SEEDS, UNDECIDED, UNTESTED
 
 COMMITTED = ROOT / "figures" / "verdicts.json"
+UNREADABLE = f"`{COMMITTED.relative_to(ROOT)}` can't be read, so there is no verdict here: restore the file."
 MARKS = {HOLDS: "✓", CONTRADICTED: "✗", UNDECIDED: "≈", UNTESTED: "…"}
 WORDS = {  # of one, and of several
     HOLDS: ("holds", "hold"),
@@ -30,13 +31,32 @@ def figure_verdict(figure, study=None):
         figure: its name, such as "figure_4".
         study: a `Study`; None takes the committed verdicts.
     """
-    verdicts = study.verdicts if study else _committed()
-    numbers = [number for number in verdicts["numbers"] if number["name"] == figure] if verdicts else []
+    return _say(study, lambda verdicts: _on_figure(verdicts, figure))
+
+
+def beyond_verdict(study=None):
+    """Say how far the network goes with the candidates that were chosen; `study` as for `figure_verdict`."""
+    return _say(study, _on_beyond)
+
+
+def _say(study, wording):
+    if study:
+        return Markdown(wording(study.verdicts))
+    try:
+        return Markdown(wording(json.loads(COMMITTED.read_text(encoding="utf-8"))))
+    except Exception:  # whatever is wrong with the file, the notebook's own run is done
+        return Markdown(
+            f"`{COMMITTED.relative_to(ROOT)}` can't be read, so there is no verdict here: restore the file."
+        )
+
+
+def _on_figure(verdicts, figure):
+    numbers = [number for number in verdicts["numbers"] if number["name"] == figure]
     if not numbers:
-        return Markdown(f"There is no verdict on this figure in `{COMMITTED.relative_to(ROOT)}`.")
+        return "There is no verdict on this figure yet: `python reproduce.py` runs it and judges it."
     (number,) = numbers
     if number["seeds"] < LEAST_SEEDS:
-        return Markdown(f"There are {count(number['seeds'], 'run')} of this setting: too few for a verdict.")
+        return f"Runs of this setting so far: {number['seeds']}, too few for a verdict."
     low, high = number["range_of_runs"]
     text = (
         f"**The number {WORDS[number['verdict']][0]}.** Over {number['seeds']} seeds the test accuracy is "
@@ -49,22 +69,20 @@ def figure_verdict(figure, study=None):
         for comparison in verdicts["comparisons"]
         if f"figure_{comparison['figure']}" == figure
     ]
-    return Markdown(f"{text}\n\n" + "\n".join(lines))
+    return f"{text}\n\n" + "\n".join(lines)
 
 
-def beyond_verdict(study=None):
-    """Say how far the network goes with the candidates that were chosen; `study` as for `figure_verdict`."""
-    verdicts = study.verdicts if study else _committed()
+def _on_beyond(verdicts):
     reached = [
         f"**{accuracy(search['mean'])}** {search['limit']} ({count(search['seeds'], 'seed')}, 95 % interval "
         f"{interval(search['interval'], accuracy)})"
-        for search in (verdicts["beyond"] if verdicts else [])
+        for search in verdicts["beyond"]
         if search["seeds"] > 1
     ]
     if not reached:
-        return not_yet("several runs of the chosen candidates")
+        return not_yet("several runs of the chosen candidates").data
     final = next(number["reported"] for number in verdicts["numbers"] if number["name"] == "figure_9")
-    return Markdown(
+    return (
         "With other parameters, chosen on held-out training images, the network's mean test accuracy is "
         f"{' and '.join(reached)}. The report's best run has {final:g}."
     )
@@ -73,13 +91,6 @@ def beyond_verdict(study=None):
 def not_yet(what):
     """Say that something has not been run."""
     return Markdown(f"The records don't hold {what} yet; `make sweeps` runs them.")
-
-
-def _committed():
-    try:
-        return json.loads(COMMITTED.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _reason(comparison):

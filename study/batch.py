@@ -15,14 +15,11 @@ from common import fashion_mnist
 from common.files import PARTIAL, write_at_once
 from common.formatting import minutes
 from study.outcomes import DIFFERENT
+from study.plan import BatchError
 from study.record import TRAINING_VERSION, record_key
 from study.table import TABLE, GrowingTable, merge, read_records
 
 DAY = 24 * 60 * 60  # seconds
-
-
-class BatchError(Exception):
-    """Something that the user can mend; the message says what and how."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from common import ROOT, fashion_mnist
-from study.batch import DAY, BatchError
+from study.plan import BatchError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -127,18 +127,18 @@ def reason(exception):
     return " ".join(str(exception).split()) or type(exception).__name__
 
 
-def execute_notebook(project, name, parameters, timeout=DAY, **options):
+def execute_notebook(project, name, parameters, timeout=None, **options):
     """Execute one of the project's notebooks by papermill, in the project's folder, and return it.
 
     Raises:
-        TimeoutError: it takes longer than so many seconds in all; its kernel is shut down.
+        TimeoutError: it takes longer than `timeout` seconds in all, if there is one; its kernel is shut down.
     """
     config = Config()
     if sys.platform == "linux":
         # Abstract sockets: many kernels may start at once without a clash of ports, and a kill leaves no file behind.
         config.KernelManager.transport = "ipc"
         config.KernelManager.ip = f"@{uuid.uuid4()}"
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + (timeout or 0)
     return papermill.execute_notebook(
         project / "notebooks" / f"{name}.ipynb",
         None,  # papermill would write over and over, and not at once
@@ -146,7 +146,7 @@ def execute_notebook(project, name, parameters, timeout=DAY, **options):
         resources={"metadata": {"path": str(project)}},  # papermill's own `cwd` would move the whole process
         progress_bar=False,
         start_timeout=300,
-        timeout_func=lambda cell: max(1, deadline - time.monotonic()),
+        timeout_func=(lambda cell: max(1, deadline - time.monotonic())) if timeout else None,
         config=config,
         extra_arguments=[
             "--log-level=CRITICAL",  # a kernel's end would be an error in its log

@@ -17,6 +17,7 @@ class NotebookError(ValueError):
 
 
 def path_of(notebook):
+    """Return where a notebook lies, by its name such as "figure_4"."""
     return ROOT / "notebooks" / f"{notebook}.ipynb"
 
 

@@ -60,7 +60,7 @@ def judge_steps(study):
 def _step(first, second, before, after):
     gains = (after & ~before).sum(1)
     losses = (before & ~after).sum(1)
-    p_single = [stats.binomtest(int(g), int(g + loss)).pvalue for g, loss in zip(gains, losses, strict=True)]
+    p_single = [_mcnemar(int(gain), int(loss)) for gain, loss in zip(gains, losses, strict=True)]
     disagreement = mean_disagreement(after)
     return Step(
         first,
@@ -73,6 +73,11 @@ def _step(first, second, before, after):
         (disagreement / 2 / after.shape[1]) ** 0.5,
         float(after.mean(1).std(ddof=1)),
     )
+
+
+def _mcnemar(gain, loss):
+    """McNemar's exact test: p of a coin that falls on the one side `gain` times, on the other `loss` times."""
+    return stats.binomtest(gain, gain + loss).pvalue if gain + loss else 1.0
 
 
 def mean_disagreement(images):

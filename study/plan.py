@@ -14,6 +14,10 @@ from study.table import can_be_cut
 START, EPOCH = 7, 6.5
 
 
+class BatchError(Exception):
+    """A batch can't do what it is asked for; the message says why, and what helps."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One execution of a notebook: its name, such as "figure_4", and its complete parameters."""

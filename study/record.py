@@ -24,7 +24,7 @@ TRAINING_VERSION = 2  # to be raised whenever the code changes the numbers that 
 IN_KEY = tuple(name for name, parameter in PARAMETERS.items() if parameter.changes_numbers)
 IN_EVERY_RECORD = tuple(name for name in IN_KEY if name != "schedule")  # only one notebook has a schedule
 
-GPU_DRIVERS = ("nvidiactl", "dxg", "kfd")  # in /dev: of NVIDIA, of Windows' Linux, of AMD
+GPU_DRIVERS = ("nvidiactl", "nvmap", "dxg", "kfd")  # in /dev: of NVIDIA, its Jetsons, Windows' Linux, and AMD
 
 COLUMNS = {  # of the table: what `my_utils.train` calls the measure of an epoch
     "train_losses": "train_loss",

@@ -63,8 +63,8 @@ def test_every_contender_was_measured_in_every_setting_in_turn():
     assert turns == [(r, s, c) for r in repeats for s in benchmark.SETTINGS for c in benchmark.LABELS]
 
 
-def test_the_readme_shows_the_committed_measurements():
-    assert benchmark.table(RESULTS) in (ROOT / "README.md").read_text()
+def test_the_page_on_speed_shows_the_committed_measurements():
+    assert benchmark.table(RESULTS) in (ROOT / "docs" / "speed.md").read_text()
 
 
 def test_the_committed_drawing_is_that_of_the_committed_measurements():

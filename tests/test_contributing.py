@@ -1,5 +1,6 @@
 """What CONTRIBUTING.md promises: a notebook and a few lines of claims.yaml add a figure, a claim and a sweep."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -71,6 +72,37 @@ def test_a_figure_without_a_notebook_is_one_clear_line(extended, tmp_path, monke
     )
     with pytest.raises(claims.ClaimsError, match=re.escape(complaint)):
         claims.read(path)
+
+
+def test_an_optimizer_and_an_augmentation_are_added_by_one_edit_and_one_command(tmp_path):
+    project = copy_project(tmp_path / "project")
+    path = project / "common" / "parameters.py"
+    text = path.read_text()
+    text = text.replace('"AdamW")', '"AdamW", "RMSprop")', 1)
+    text = text.replace(
+        "AUGMENTATIONS = {", 'AUGMENTATIONS = {\n    "RandomVerticalFlip": Augmentation({}, cost=3.0),', 1
+    )
+    path.write_text(text)
+
+    def python(*command):
+        done = subprocess.run([sys.executable, *command], cwd=project, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    python("colab.py", "stamp")
+    (cell,) = (c for c in nbformat.read(project / "notebooks" / "figure_4.ipynb", 4).cells if c.id == "parameters")
+    assert '# @param ["SGD", "Adam", "AdamW", "RMSprop"] #' in cell.source
+    new = ["-p", "optimizer_name", "RMSprop", "-p", "augmentation", "['RandomVerticalFlip']"]
+    usual, slower = (python("reproduce.py", "4", "--list", *options).split()[0] for options in ([], new))
+    assert int(slower.split(":")[0]) >= 3 * int(usual.split(":")[0])
+    controls = "from report.panels.training import make_controls; c = make_controls(); print(c['{}'].options)"
+    assert "RMSprop" in python("-c", controls.format("optimizer_name"))
+    assert "RandomVerticalFlip" in python("-c", controls.format("augmentation"))
+    new = ["-p", "optimizer_name", "RMSprop", "-y", "augmentation: [RandomVerticalFlip]"]
+    python("-m", "papermill", "notebooks/figure_4.ipynb", "out.ipynb", *TINY, *new)
+    (path,) = (project / "runs").glob("*.json")
+    record = json.loads(path.read_text())
+    assert (record["optimizer_name"], record["augmentation"]) == ("RMSprop", ["RandomVerticalFlip"])
 
 
 # What the batch says before it runs

@@ -84,7 +84,7 @@ def test_the_committed_figures_have_three_seeds_or_more_of_the_reports_settings(
 
 def test_a_folder_without_runs_gives_sentences_instead_of_drawings(tmp_path, shown):
     empty = Study.read(tmp_path)
-    assert draw_all(empty).keys() == {"overview", "claims", "signals"}
+    assert draw_all(empty).keys() == {"claims", "signals"}
     for show in (figures.show_grid, figures.show_images, figures.show_effects):
         assert "make sweeps" in show(empty).data
     figures.show_figure(empty, "figure_4")
@@ -124,6 +124,21 @@ def test_the_overview_has_a_panel_for_each_figure(positions):
         assert sum(y == 0.7 for _, y in points_of(axes, marker=".")) >= 10
 
 
+def test_the_reports_steps_are_drawn_beside_ours_and_beside_chance():
+    figures_and_runs = {2: (0.1, [0.1, 0.1]), 3: (0.7, [0.70, 0.72]), 4: (0.75, [0.71, 0.75]), 5: (0.6, [0.8, 0.8])}
+    study = study_of_figures(figures_and_runs)
+    (axes,) = drawings.draw_steps(study).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Figure 4", "Figure 5"]
+    for marker, expected in {"D": [(5, 0), (-15, 1)], "o": [(2, 0), (7, 1)]}.items():
+        assert np.allclose(points_of(axes, marker), expected)
+    by_chance = [1.96 * 100 * variance**0.5 for variance in (0.0002 + 0.0008, 0.0008)]  # of both settings' runs
+    bars = [bar for bar in axes.patches if bar.get_width()]
+    assert [-bar.get_x() for bar in bars] == pytest.approx(by_chance, rel=1e-3)
+    assert [bar.get_width() for bar in bars] == pytest.approx([2 * half for half in by_chance], rel=1e-3)
+    assert lie_within(axes, points_of(axes))
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first step on top
+
+
 # All numbers
 
 
@@ -143,11 +158,12 @@ def test_the_drawing_of_numbers_shows_every_run_and_every_reported_number_once(c
 @pytest.mark.parametrize(
     ("numbers", "ends"),
     [
-        ([number(0.85, 0.84, 0.85)], (0, 0.92)),
-        ([number(0.85, 0.84, 0.93)], (0, 0.93)),
-        ([number(0.99, 0.84, 0.85)], (0, 0.99)),
-        ([number(0.85, -0.1, 0.85), number(0.1, 0.1)], (-0.1, 0.92)),
+        ([number(0.85, 0.84, 0.84)], (0, 0.92)),
+        ([number(0.85, 0.93, 0.93)], (0, 0.93)),
+        ([number(0.99, 0.84, 0.84)], (0, 0.99)),
+        ([number(0.85, -0.1, -0.1), number(0.1, 0.1)], (-0.1, 0.92)),
         ([number(0.85)], (0, 0.92)),
+        ([number(0.85, 0.5, 0.9)], (0, 1)),  # whose range of runs is cut to what accuracies can be
     ],
 )
 def test_the_scale_of_numbers_reaches_as_far_as_there_are_runs_and_reported_numbers(numbers, ends):

@@ -49,7 +49,19 @@ def test_one_thing_has_no_plural():
 
 
 def test_a_parameter_is_written_without_a_power_of_ten_and_without_zeros_at_its_end():
-    for value, written in ((1e-5, "0.00001"), (0.1, "0.1"), (0.0, "0"), (100, "100"), (True, "yes"), (False, "no")):
+    for value, written in (
+        (1e-5, "0.00001"),
+        (1e-9, "0.000000001"),
+        (0.1, "0.1"),
+        (0.0, "0"),
+        (100, "100"),
+        (1e2, "100"),
+    ):
         assert formatting.parameter(value) == written
-    assert formatting.parameter([]) == ""
+
+
+def test_parameters_that_are_no_numbers_are_written_in_words():
+    for value, written in ((True, "yes"), (False, "no"), ("Adam", "Adam"), ("one_cycle", "one_cycle"), ([], "")):
+        assert formatting.parameter(value) == written
     assert formatting.parameter(["RandomHorizontalFlip", "RandomErasing"]) == "HorizontalFlip, Erasing"
+    assert formatting.parameter([256, 128, 64, 32, 16]) == "256, 128, 64, 32, 16"

@@ -73,6 +73,8 @@ def test_the_matrices_have_the_names_of_the_reports_formulas(image):
     with torch.no_grad():
         assert np.array_equal(named["$X$"], net.stem(image)[0])
         assert np.array_equal(named["$X^T$"], named["$X$"].T)
+        assert np.array_equal(steps[3].matrix, net.backbone.mlp1[:3](net.stem(image))[0])  # what the ReLU leaves
+        assert np.allclose(steps[6].matrix, net.backbone.mlp2[:2](net.backbone.mlp1(net.stem(image)))[0], atol=1e-5)
         assert np.allclose(named["$O_1$"], net.backbone.mlp1(net.stem(image))[0], atol=1e-5)
         assert np.allclose(named["$O_2$"], net.backbone(net.stem(image))[0], atol=1e-5)
 

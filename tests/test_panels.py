@@ -24,7 +24,6 @@ from study.study import Study
 
 CHROMIUM = shutil.which("chromium")
 # matplotlib is given a tensor of PyTorch, whose way into an array NumPy calls old.
-SHOWS_A_TENSOR = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 PATIENCE = 60_000  # milliseconds that the browser waits for anything: busy machines are slow
 
 
@@ -163,7 +162,6 @@ def test_mistakes_are_found_by_class(training):
     assert mistakes.find_mistakes(training, truth=2, guess=0).tolist() == [4]
 
 
-@SHOWS_A_TENSOR
 def test_the_network_that_was_trained_is_looked_into_as_soon_as_there_is_one(training, shown):
     inside.show_network(training)
     numbers, patchings, sentence, picture = shown[0].children
@@ -182,7 +180,6 @@ def test_the_network_that_was_trained_is_looked_into_as_soon_as_there_is_one(tra
     )
 
 
-@SHOWS_A_TENSOR
 def test_mistakes_are_counted_and_turned_page_by_page(training, shown):
     mistakes.show_mistakes(training)
     sentence, filters, pictures = shown[0].children

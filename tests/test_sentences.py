@@ -48,6 +48,24 @@ def test_the_committed_accuracies_lie_near_the_reported_ones():
         assert abs(result.difference) <= sentences.TOLERANCE, result.number
 
 
+# The report's steps
+
+
+def test_the_sentence_on_steps_names_those_that_chance_does_not_make():
+    """Two single runs of settings whose runs are 0.8 and 0.82 differ by up to 3.92 points, 19 times of 20."""
+    runs = [0.8, 0.82]
+    for gap, said in {
+        0.0391: "0 are larger than what two single runs differ by through their seeds alone, 19 times of 20.",
+        0.0393: "1 is larger than what two single runs differ by through their seeds alone, 19 times of 20: that to "
+        "Figure 4.",
+        -0.0393: "1 is larger than ",
+    }.items():
+        study = study_of_figures({2: (0.1, runs), 3: (0.8, runs), 4: (0.8 + gap, runs), 5: (0.8 + gap, runs)})
+        text = sentences.steps_sentence(study).data
+        assert text.startswith("Of the report's 2 steps from Figure 3 on, ")
+        assert said in text
+
+
 # Captions
 
 

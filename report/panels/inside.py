@@ -35,7 +35,7 @@ def show_network(training, image=0, patching=0):
             if net is trained
             else "The network is untrained, so its scores mean nothing yet: train one with this patching above."
         )
-        return text, (draw_network, images[image, 0], net.stem.patch_dims, steps)
+        return text, (draw_network, images[image, 0].numpy(), net.stem.patch_dims, steps)
 
     if not mu.somebody_is_looking():
         text, (draw, *arguments) = look(image, patching)

@@ -105,9 +105,11 @@ def draw_gallery(images, training, shown):
         figure = Figure(figsize=(6.3, 5.2))
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, COLUMNS), ylim=(ROWS, 0))
         axes.set_axis_off()
-        for place, index in enumerate(shown.tolist()):
-            i, j = divmod(place, COLUMNS)
-            axes.imshow(images[index], cmap="gray_r", extent=(j + 0.1, j + 0.9, i + 0.72, i + 0.02), aspect="auto")
+        for position, index in enumerate(shown.tolist()):
+            i, j = divmod(position, COLUMNS)
+            axes.imshow(
+                images[index].numpy(), cmap="gray_r", extent=(j + 0.1, j + 0.9, i + 0.72, i + 0.02), aspect="auto"
+            )
             truth, guess = CLASSES[training.labels[index]], CLASSES[training.predicted[index]]
             axes.text(j + 0.5, i + 0.74, f"{truth}\n→ {guess}", ha="center", va="top", fontsize=7.5)
         axes.set(xlim=(0, COLUMNS), ylim=(ROWS, 0))

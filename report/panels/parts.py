@@ -34,6 +34,7 @@ def to_html(markdown):
 
 
 def row(*children):
+    """Put widgets side by side, and into the next line where there is no room."""
     return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap", align_items="center"))
 
 

@@ -128,8 +128,11 @@ class Training:
         self.set_parameters({"schedule": "constant"} | notebooks.defaults(self.figure.value))
 
     def set_parameters(self, parameters):
+        """Put values into the controls, by name; one without a control is left out."""
         for name in self.controls.keys() & parameters.keys():
             value = parameters[name]
+            if name == "device" and value not in self.controls[name].options:
+                self.controls[name].options = (*self.controls[name].options, value)  # such as cuda:1
             self.controls[name].value = ", ".join(map(str, value)) if name == "num_hidden" else value
 
     def parameters(self):
