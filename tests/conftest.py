@@ -45,6 +45,15 @@ def pdf_text(path):
     return " ".join(" ".join(page.extract_text() for page in PdfReader(path).pages).split())
 
 
+def run_by_papermill(notebook, output, **parameters):
+    """Execute a notebook by papermill's own command line, as from the project's folder, and return it."""
+    given = [word for name, value in parameters.items() for word in ("-y", f"{name}: {value}")]
+    command = [sys.executable, "-m", "papermill", f"notebooks/{notebook}.ipynb", str(output), *given]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return nbformat.read(output, as_version=4)
+
+
 def run_notebook(notebook, **parameters):
     """Run the code of a figure's notebook with other parameters in this process, and return its variables."""
     variables = {}

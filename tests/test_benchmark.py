@@ -16,9 +16,9 @@ RESULTS = json.loads((ROOT / "figures" / "benchmark.json").read_text())
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_contenders_of_pytorch_arrive_at_the_same_accuracy(batch_norm):
     arguments = {"batch_size": 100, "batch_norm": batch_norm, "num_images": 1050}
+    names = ("vectorised", "ours") if batch_norm else ("literal", "vectorised", "ours")  # the literal one takes long
     measured = {
-        name: benchmark.in_processes(1, 1, benchmark.measure, contender=name, **arguments)[0]
-        for name in ("literal", "vectorised", "ours")
+        name: benchmark.in_processes(1, 1, benchmark.measure, contender=name, **arguments)[0] for name in names
     }
     assert all(result["seconds"] > 0 for result in measured.values())
     assert all(result["memory"] > 1e8 for result in measured.values())

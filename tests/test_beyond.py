@@ -1,9 +1,8 @@
 """What the report doesn't have: a schedule, candidates chosen by held-out images, the cost of a training."""
 
-import papermill
 import pytest
 import torch
-from conftest import ROOT, made_up_record
+from conftest import made_up_record, run_by_papermill
 
 from common.parameters import check_names, check_parameters
 from model import Net, count_multiply_adds
@@ -23,9 +22,7 @@ TINY = {"num_hidden": [8, 6, 5, 4, 3], "train_limit": 300, "num_epochs": 2}
 
 
 def test_the_notebook_runs_and_its_record_says_the_schedule(tmp_path):
-    parameters = TINY | {"num_validation": 1000, "runs_folder": str(tmp_path)}
-    notebook = ROOT / "notebooks" / "beyond.ipynb"
-    papermill.execute_notebook(notebook, None, parameters=parameters, cwd=ROOT, progress_bar=False)
+    run_by_papermill("beyond", tmp_path / "out.ipynb", **TINY, num_validation=1000, runs_folder=str(tmp_path))
     (path,) = tmp_path.glob("*.json")
     (record,) = read_records(path)
     assert record["schedule"] == "one_cycle"

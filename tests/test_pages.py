@@ -1,4 +1,4 @@
-"""Every notebook by papermill's own command line, and the ways of stock nbconvert from there to pages and PDF."""
+"""The ways of stock nbconvert from executed notebooks to pages and PDF."""
 
 import os
 import re
@@ -6,18 +6,14 @@ import shutil
 import subprocess
 import sys
 import unicodedata
-from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
-import papermill
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import ROOT, pdf_text
+from conftest import pdf_text
 from playwright.sync_api import Error, sync_playwright
 from pypdf import PdfReader
 
-SMALL = {"num_epochs": 1, "num_rounds": 1, "train_limit": 100}
-NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 SHOWN = ("report", "figure_9")
 DRAWINGS = {"report": 14, "figure_9": 1}  # the network, Figures 2 to 9, and five drawn from all runs
 # Faults of nbconvert's theme, not ours: pale prompts and a pale keyword, links in a text that are not underlined.
@@ -25,20 +21,14 @@ OF_THE_THEME = {"exclude": [[".jp-InputPrompt"], [".jp-OutputPrompt"], [".highli
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
-    """Execute every notebook with small parameters, two at a time; return the folder and the finished processes."""
+def executed(tmp_path_factory, batch, report_notebook):
+    """Return a folder with two executed notebooks: the report's, and one of the batch's."""
     folder = tmp_path_factory.mktemp("executed")
-
-    def execute(name):
-        notebook = ROOT / "notebooks" / f"{name}.ipynb"
-        small = {**SMALL, "runs_folder": folder / "runs"}
-        declared = papermill.inspect_notebook(notebook)
-        given = [word for key, value in small.items() if key in declared for word in ("-p", key, str(value))]
-        command = [sys.executable, "-m", "papermill", notebook, folder / f"{name}.ipynb", *given]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-
-    with ThreadPoolExecutor(2) as pool:
-        return folder, dict(zip(NOTEBOOKS, pool.map(execute, NOTEBOOKS), strict=True))
+    shutil.copy(report_notebook, folder / "report.ipynb")
+    for path in (batch[0] / "runs").glob("*.ipynb"):
+        if nbformat.read(path, 4).metadata.title.startswith("Figure 9"):
+            shutil.copy(path, folder / "figure_9.ipynb")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -92,17 +82,10 @@ def check_text(path, name):
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_papermills_own_command_line_runs_every_notebook(executed, name):
-    folder, finished = executed
-    assert finished[name].returncode == 0, finished[name].stderr
-    nbformat.validate(nbformat.read(folder / f"{name}.ipynb", as_version=4))
-
-
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_page_is_accessible(executed, page, name):
     """Alternative texts, headings in order, contrast, a title and more: the rules of axe."""
-    html, _ = convert(executed[0] / f"{name}.ipynb", "html")
+    html, _ = convert(executed / f"{name}.ipynb", "html")
     page.goto(html.as_uri())
     assert page.locator("img:not([alt='Open in Colab'])").count() == DRAWINGS[name]
     result = Axe().run(page, context=OF_THE_THEME).response
@@ -120,7 +103,7 @@ def test_stock_pdf_by_latex_has_drawings_and_captions(executed, name):
     missing = [program for program in ("xelatex", "pandoc") if not shutil.which(program)]
     if missing:
         pytest.skip(f"no {missing[0]}: README.md says what to install")
-    pdf, said = convert(executed[0] / f"{name}.ipynb", "pdf")
+    pdf, said = convert(executed / f"{name}.ipynb", "pdf")
     assert "nkscape" not in said
     check_text(pdf, name)
     drawings = {  # what is drawn twice is one object
@@ -134,5 +117,5 @@ def test_stock_pdf_by_latex_has_drawings_and_captions(executed, name):
 @pytest.mark.parametrize("name", SHOWN)
 def test_stock_pdf_by_chromium_has_captions(executed, chromium, name):
     root = ["--disable-chromium-sandbox"] if os.geteuid() == 0 else []
-    pdf, _ = convert(executed[0] / f"{name}.ipynb", "webpdf", *root)
+    pdf, _ = convert(executed / f"{name}.ipynb", "webpdf", *root)
     check_text(pdf, name)

@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, run_by_papermill
 
 import my_utils as mu
 from common import fashion_mnist
@@ -19,7 +19,7 @@ from common.parameters import PARAMETERS
 from report.panels import Training, browse, inside, mistakes
 from report.panels.parts import to_html
 from report.panels.training import WITHOUT_CONTROL
-from study import cluster, notebooks
+from study import notebooks
 from study.study import Study
 
 CHROMIUM = shutil.which("chromium")
@@ -227,8 +227,8 @@ def test_sentences_for_widgets_are_escaped():
     assert to_html("**a <b>** *c*\n\n- d\n- e & f") == "<b>a &lt;b&gt;</b> <i>c</i><br>• d<br>• e &amp; f"
 
 
-def test_where_nobody_looks_every_panel_is_a_described_picture():
-    notebook = cluster.execute_notebook(ROOT, "explore", {"num_epochs": 1, "train_limit": 300})
+def test_where_nobody_looks_every_panel_is_a_described_picture(tmp_path):
+    notebook = run_by_papermill("explore", tmp_path / "out.ipynb", num_epochs=1, train_limit=300)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     pictures = [output for output in outputs if "image/svg+xml" in output.get("data", {})]
     assert len(pictures) == 5

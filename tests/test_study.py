@@ -183,8 +183,9 @@ def test_every_reported_number_has_its_verdict_and_what_it_rests_on(committed):
     for number, entry in zip(committed.numbers, entries, strict=True):
         assert (entry["name"], entry["label"], entry["reported"]) == (number.name, number.label, number.reported)
         assert (entry["verdict"], entry["seeds"]) == (number.verdict, number.sample.num_seeds)
-        assert (entry["mean"], tuple(entry["range_of_runs"])) == (number.sample.mean, number.sample.range_of_runs)
-        assert entry["percentile"] == number.sample.percentile(number.reported)
+        measured = [number.sample.mean, *number.sample.range_of_runs]
+        assert [entry["mean"], *entry["range_of_runs"]] == pytest.approx(measured, abs=1e-10)
+        assert entry["percentile"] == pytest.approx(number.sample.percentile(number.reported), abs=1e-10)
 
 
 def test_every_claim_has_its_verdict_with_effect_interval_and_seeds_of_the_pair_that_speaks_most_against_it(committed):
@@ -195,15 +196,18 @@ def test_every_claim_has_its_verdict_with_effect_interval_and_seeds_of_the_pair_
         claim = CLAIMS.comparisons[comparison.name]
         assert (entry["claim"], entry["figure"], entry["relation"]) == (claim.text, claim.figure, claim.relation)
         assert (entry["verdict"], entry["pairs"]) == (comparison.verdict, len(claim.pairs))
-        assert (entry["effect"], tuple(entry["interval"])) == (pair.difference.mean, pair.difference.interval)
-        assert (entry["p"], entry["seeds"]) == (pair.corrected, pair.difference.num_seeds)
-        assert entry["reported"] == (None if math.isnan(pair.reported) else pair.reported)
+        measured = [pair.difference.mean, *pair.difference.interval]
+        assert [entry["effect"], *entry["interval"]] == pytest.approx(measured, abs=1e-10)
+        assert entry["seeds"] == pair.difference.num_seeds
+        assert entry["p"] == pytest.approx(pair.corrected, abs=1e-10)
+        reported = None if math.isnan(pair.reported) else pytest.approx(pair.reported, abs=1e-10)
+        assert entry["reported"] == reported
 
 
 def test_every_search_has_what_its_chosen_candidate_reached(committed):
     for (search, sample), entry in zip(committed.chosen_beyond(), committed.verdicts["beyond"], strict=True):
         assert (entry["name"], entry["limit"], entry["candidate"]) == (search.name, search.limit, search.chosen)
-        assert (entry["mean"], tuple(entry["interval"])) == (sample.mean, sample.interval)
+        assert [entry["mean"], *entry["interval"]] == pytest.approx([sample.mean, *sample.interval], abs=1e-10)
         assert entry["seeds"] == sample.num_seeds
 
 
