@@ -1,34 +1,56 @@
 """The coursework's helper module, imported as `mu`: load Fashion-MNIST, measure accuracy, train.
 
-The names and the order of arguments are those of the report, which has them from "Dive into Deep Learning".
+The names and the order of arguments are those of the report, which has them from "Dive into Deep Learning". What
+stands here for the other helpers of that book:
+
+    train_ch3, train_ch6, Animator       train, which draws the curve as it grows
+    train_epoch_ch3, Accumulator         train_epoch, which adds up loss and accuracy
+    accuracy, evaluate_accuracy_gpu      evaluate_accuracy, a fraction, on the network's device
+    predict_ch3                          predict
+    try_gpu                              get_device
+    get_fashion_mnist_labels             common.fashion_mnist.CLASSES
+    show_images                          notebooks/explore.ipynb
+    Timer, get_dataloader_workers        nothing: train says how long it takes, and all images lie in memory
 """
 
 import inspect
 import math
+import sys
 from functools import partial
+from operator import length_hint
 
 import numpy as np
 import torch
 from IPython import get_ipython
-from IPython.display import SVG, display
+from torch import nn
 
 from common import fashion_mnist
-from common.curves import describe, plot_curves, to_svg
+from common.batches import batches_for, check_training, check_whole, explained
+from common.curves import LiveCurve, describe
+from common.device import get_device
+from common.errors import Interrupted
 from common.parameters import AUGMENTATIONS, SCHEDULES
 from fast.forward import forward_of
 from fast.step import TrainingStep, keep_freed_memory
 from model import Net, get_possible_patches, init_weights
 
+
+def __getattr__(name):
+    hint = ": help(my_utils) says what stands for the course's names" if name in __doc__ else ""
+    raise AttributeError(f"my_utils has no {name!r}{hint}", name=name, obj=sys.modules[__name__])
+
+
 # Loading
 
 
 def load_data_fashion_mnist(
-    batch_size, *, seed=0, device="auto", train_limit=None, num_validation=0, augmentation=(), root=None
+    batch_size, resize=None, *, seed=0, device="auto", train_limit=None, num_validation=0, augmentation=(), root=None
 ):
     """Load Fashion-MNIST into memory and return the iterators over its training and test batches.
 
     Args:
         batch_size: images per batch; the last batch of an epoch may be smaller.
+        resize: side to which all images are brought, in pixels; None leaves their 28.
         seed: what the order of the training images, their augmentation and the network's dropout derive from.
         device: "auto" for a GPU if there is one, or a device of PyTorch such as "cpu" or "cuda".
         train_limit: use only the first so many training images, for a trial; None uses all 60,000.
@@ -41,19 +63,20 @@ def load_data_fashion_mnist(
 
     Raises:
         fashion_mnist.DataError: the data set is missing or damaged and can't be fetched.
-        ValueError: the batch size is not positive, or an augmentation or a device is unknown.
+        ValueError: the batch size or the side is not positive, or an augmentation or a device is unknown.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: expected 1 or more")
+    check_whole("batch_size", batch_size)
+    if resize is not None:
+        check_whole("resize", resize)
     device = get_device(device)
     train_images, train_labels, test_images, test_labels = fashion_mnist.load(root)
     held_out = len(train_labels) - num_validation
     last = min(train_limit or held_out, held_out)
-    augment = get_augmentation(augmentation)
-    train_iter = Batches(train_images[:last], train_labels[:last], batch_size, device, seed=seed, augment=augment)
+    batches = partial(Batches, batch_size=batch_size, device=device, resize=resize)
+    train_iter = batches(train_images[:last], train_labels[:last], seed=seed, augment=get_augmentation(augmentation))
     if num_validation:
-        train_iter.validation_iter = Batches(train_images[held_out:], train_labels[held_out:], batch_size, device)
-    return train_iter, Batches(test_images, test_labels, batch_size, device)
+        train_iter.validation_iter = batches(train_images[held_out:], train_labels[held_out:])
+    return train_iter, batches(test_images, test_labels)
 
 
 class Batches:
@@ -66,6 +89,7 @@ class Batches:
         images: bytes (n, 28, 28); labels: bytes (n,).
         seed: None keeps the images in their order.
         augment: function of one image (1, 28, 28), or None.
+        resize: side to which the images of a batch are brought, before they are augmented, or None.
 
     Attributes:
         validation_iter: for training images, the batches of those that were held out, or None.
@@ -73,13 +97,24 @@ class Batches:
 
     validation_iter = None
 
-    def __init__(self, images, labels, batch_size, device, *, seed=None, augment=None):
+    def __init__(self, images, labels, batch_size, device, *, seed=None, augment=None, resize=None):
         self.images = images.unsqueeze(1).to(device, torch.float32) / 255
         self.labels = labels.to(device, torch.int64)
         self.batch_size = batch_size
         self.seed = seed
         self.augment = augment
+        self.resize = resize
         self.epoch = 0
+
+    def __getattr__(self, name):
+        raise AttributeError(f"Batches has no {name!r}: of torch's DataLoader it has dataset and batch_size")
+
+    @property
+    def dataset(self):
+        """The images (1, 28, 28) and labels one by one, with `len`, `targets` and `classes` as torchvision's have."""
+        dataset = torch.utils.data.TensorDataset(self.images, self.labels)
+        dataset.targets, dataset.classes = self.labels, list(fashion_mnist.CLASSES)
+        return dataset
 
     def __len__(self):
         return math.ceil(len(self.labels) / self.batch_size)
@@ -92,19 +127,11 @@ class Batches:
             order = torch.randperm(len(self.labels))
         for batch in order.to(self.labels.device).split(self.batch_size):
             X = self.images[batch]
+            if self.resize:
+                X = nn.functional.interpolate(X, self.resize, mode="bilinear", antialias=True)
             if self.augment:
                 X = torch.stack([self.augment(image) for image in X])
             yield X, self.labels[batch]
-
-
-def get_device(name="auto"):
-    """Return a `torch.device`, for "auto" a GPU if there is one; ValueError if this machine hasn't got it."""
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, ImportError):
-        raise ValueError(f"device {name!r} is not on this machine: choose auto or cpu") from None
-    return device
 
 
 def get_augmentation(names):
@@ -118,8 +145,13 @@ def get_augmentation(names):
         raise ValueError(f"unknown augmentation {unknown.pop()!r}: choose from {', '.join(AUGMENTATIONS)}")
     if not names:
         return None
-    from torchvision.transforms import v2  # a slow import that most runs don't need
-
+    try:
+        from torchvision.transforms import v2  # a slow import that most runs don't need
+    except (ImportError, RuntimeError) as error:
+        raise ValueError(
+            f"augmentation needs a torchvision that goes with PyTorch {torch.__version__} ({error}): install both "
+            "from one place, as docs/install.md says"
+        ) from None
     return v2.Compose([getattr(v2, name)(**AUGMENTATIONS[name].arguments) for name in names])
 
 
@@ -143,9 +175,14 @@ def predict(net, data_iter):
     was_training = net.training
     net.eval()
     forward = forward_of(net)
-    with torch.no_grad():
-        pairs = [(forward(X).argmax(dim=1), y) for X, y in data_iter]
-    net.train(was_training)
+    pairs = []
+    try:
+        with torch.no_grad():
+            for X, y in batches_for(net, data_iter):
+                with explained(net, X, y):
+                    pairs.append((forward(X).argmax(dim=1), y))
+    finally:
+        net.train(was_training)
     return tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
 
 
@@ -196,29 +233,45 @@ def train(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler=Non
     """Train a network, showing the curve as it grows if somebody is looking, else printing a line an epoch.
 
     Args:
-        net: the network, on the device of the iterators.
-        train_iter, test_iter: batches, as from `load_data_fashion_mnist`.
-        loss: function of class scores (batch, classes) and labels (batch,), giving the batch's mean.
+        net: the network.
+        train_iter, test_iter: batches, as from `load_data_fashion_mnist`, torch's DataLoader, or any other iterable of
+            images and labels; they are brought to the network's device.
+        loss: function of class scores (batch, classes) and labels (batch,), giving the batch's mean, or every image's
+            loss, of which the mean is taken; a loss of PyTorch's may have reduction="sum" as well.
         num_epochs: passes over the training images.
         optimizer: of `torch.optim`, over the network's parameters.
         scheduler: of `torch.optim.lr_scheduler`, stepped after every batch; None keeps the learning rate.
 
     Returns:
         A list with one dict an epoch, as `train_epochs` yields them.
+
+    Raises:
+        ValueError: an argument, or a batch, isn't what is expected here.
+        Interrupted: somebody has stopped it; the network keeps what it has learned.
     """
-    curve = display(display_id=True) if somebody_is_looking() else None
+    check_training(net, train_iter, test_iter, loss, num_epochs, optimizer)
+    live = LiveCurve(num_epochs, length_hint(train_iter, 0)) if somebody_is_looking() else None
+    on_batch = live.on_batch if live else None
     history = []
-    for measures in train_epochs(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler):
-        history.append(measures)
-        if curve:
-            curve.update(SVG(to_svg(plot_curves([history]))))
-        else:
-            print(f"epoch {len(history)} of {num_epochs}: {describe(measures)}", flush=True)
+    try:
+        for measures in train_epochs(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler, on_batch):
+            history.append(measures)
+            if live:
+                live.on_epoch(history)
+            else:
+                print(f"epoch {len(history)} of {num_epochs}: {describe(measures)}", flush=True)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"after {len(history)} of {num_epochs} epochs; to start afresh, run the cells from the network's on again"
+        ) from None
     return history
 
 
-def train_epochs(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler=None):
+def train_epochs(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler=None, on_batch=None):
     """Train a network, yielding after each epoch what was measured; arguments as of `train`.
+
+    Args:
+        on_batch: function that is called with the number of the batch after each one of an epoch, or None.
 
     Yields:
         A dict: "train_loss" in nats and "train_accuracy", both averaged over the epoch while the network learns, and
@@ -227,13 +280,14 @@ def train_epochs(net, train_iter, test_iter, loss, num_epochs, optimizer, schedu
     """
     keep_freed_memory()
     step = TrainingStep(net, loss, optimizer, scheduler)
+    validation_iter = getattr(train_iter, "validation_iter", None)
     measures, lost = None, False
     for _ in range(num_epochs):
         if not lost:  # else training would measure the same again
             lost = _is_lost(net)
-            measures = train_epoch(step, train_iter) | {"test_accuracy": evaluate_accuracy(net, test_iter)}
-            if train_iter.validation_iter:
-                measures["validation_accuracy"] = evaluate_accuracy(net, train_iter.validation_iter)
+            measures = train_epoch(step, train_iter, on_batch) | {"test_accuracy": evaluate_accuracy(net, test_iter)}
+            if validation_iter:
+                measures["validation_accuracy"] = evaluate_accuracy(net, validation_iter)
         yield measures
 
 
@@ -242,12 +296,13 @@ def _is_lost(net):
     return any(bool(parameter.isnan().all()) for parameter in net.parameters())
 
 
-def train_epoch(step, train_iter):
+def train_epoch(step, train_iter, on_batch=None):
     """Go through the training images once.
 
     Args:
         step: a `TrainingStep`.
-        train_iter: batches, as from `load_data_fashion_mnist`.
+        train_iter: batches, as of `train`.
+        on_batch: as of `train_epochs`.
 
     Returns:
         A dict with "train_loss" and "train_accuracy", averaged over the epoch while the network learns.
@@ -256,9 +311,12 @@ def train_epoch(step, train_iter):
     num_images = 0
     torch.set_flush_denormal(True)  # strong weight decay makes numbers so small that Intel's processors crawl
     try:
-        for X, y in train_iter:
-            step(X, y)
+        for number, (X, y) in enumerate(batches_for(step.net, train_iter), start=1):
+            with explained(step.net, X, y):
+                step(X, y)
             num_images += len(y)
+            if on_batch:
+                on_batch(number)
     finally:
         torch.set_flush_denormal(False)  # it holds for all of Python, where 5e-324 is above 0
     return {

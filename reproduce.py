@@ -8,17 +8,21 @@ A run that has left its record is not run again, so a batch that was stopped goe
 
 import argparse
 import ast
+import codecs
+import errno
 import os
 import sys
-from pathlib import Path
+from contextlib import suppress
 
 from common import ROOT
-from common.fashion_mnist import DataError
+from common.errors import UserError
+from common.files import expanded
 from common.formatting import accuracy, minutes, points
 from study import claims
 from study.batch import DAY, Batch
 from study.plan import BatchError, plan, sweep_names
 from study.record import record_key
+from study.stopping import Stopped, leave_to_the_batch, stoppable
 
 QUICK = {"num_epochs": 3, "train_limit": 3000}
 
@@ -60,7 +64,7 @@ def parse(arguments):
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="0 by default")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), help="runs at a time on this machine; one a core by default"
+        "--jobs", type=int, help="runs at a time on this machine; by default one a core that this process may use"
     )
     where.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler instead")
     parser.add_argument(
@@ -87,7 +91,7 @@ def parse(arguments):
     parser.add_argument("--quick", action="store_true", help="a trial in a minute: few images, few epochs")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=expanded,
         help="folder for runs/ and figures/: the project's own by default, trial/ if parameters are not the report's",
     )
     parser.add_argument("--list", action="store_true", help="say what would run and about how long, and run nothing")
@@ -99,6 +103,10 @@ def parse(arguments):
     for sweep in options.sweeps or []:
         if sweep not in sweep_names():
             raise BatchError(f"there is no sweep {sweep!r}: choose from {', '.join(sweep_names())}")
+    if options.jobs is None:
+        from dask.system import CPU_COUNT  # which knows of affinities and containers; a slow import
+
+        options.jobs = CPU_COUNT
     if options.jobs < 1:
         raise BatchError(f"--jobs is {options.jobs}: expected 1 or more")
     if options.timeout < 1:
@@ -128,12 +136,15 @@ def batch_of(options):
     sweeps = (options.sweeps or sweep_names()) if sweeping else []
     runs = plan(figures, sweeps, sorted(set(options.seeds)), options.overrides, options.output / "runs")
     where = {"jobs": options.jobs, "scheduler": options.scheduler, "timeout": options.timeout}
-    return Batch(runs, options.output, **where, reuse_table=sweeping)
+    return Batch(runs, options.output, **where, overrides=options.overrides, reuse_table=sweeping)
 
 
 def reproduce(options):
     """Do what the command line asks for: list, check, or run and publish."""
     batch = batch_of(options)
+    changed = ", ".join(f"{name} {value}" for name, value in options.overrides.items())
+    if changed:
+        print(f"Trial: {changed}", flush=True)
     if options.list:
         print(batch.listing())
     elif options.check:
@@ -145,7 +156,9 @@ def reproduce(options):
 
             study = publish(batch.figures_folder, options.overrides)
         print(summary(study, options.seeds, seconds))
-        print(f"The figures and report.pdf are in {batch.figures_folder}")
+        print(f"The figures, report.pdf and report.html are in {batch.figures_folder}")
+        if changed:
+            print(f"Trial: {changed}; it says nothing about the report's numbers, which have other settings")
 
 
 def summary(study, seeds, seconds):
@@ -165,13 +178,43 @@ def summary(study, seeds, seconds):
 
 def main(arguments=None):
     """Run the command line; whatever the user can mend is told in one line, without a traceback."""
+    speak_any_encoding()
     try:
-        reproduce(parse(arguments))
-    except (BatchError, DataError, ValueError, OSError) as error:
-        sys.exit(f"reproduce.py: {error}")
-    except KeyboardInterrupt:
-        sys.exit("reproduce.py: stopped; the same command goes on where it was")
+        with stoppable():
+            try:
+                reproduce(parse(arguments))
+            finally:
+                print(end="", flush=True)
+    except Stopped as stopped:
+        with suppress(OSError):  # the terminal may have gone
+            print("reproduce.py: stopped; the same command goes on where it was", file=sys.stderr, flush=True)
+        sys.exit(stopped.code)
+    except BrokenPipeError:  # whoever reads what is printed, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # as shells say of other programs
+    except (UserError, ValueError, OSError) as error:
+        sys.exit(f"reproduce.py: {one_line(error)}")
+
+
+def speak_any_encoding():
+    """Let a terminal, pipe or file that can't hold a character get a plain one in its place, instead of an error."""
+    plain = {"−": "-", "–": "-", "…": "...", "×": "x", "\N{NO-BREAK SPACE}": " "}
+    codecs.register_error("plain", lambda error: (plain.get(error.object[error.start], "?"), error.start + 1))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook has streams of its own
+            stream.reconfigure(errors="plain")
+
+
+def one_line(error):
+    """Say in one line what an error is about; of a file, its name, and for a full disk also what helps."""
+    if not isinstance(error, OSError) or not error.filename:
+        return str(error)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = ": free some space; all finished records are kept, and the same command goes on where it was"
+    return f"{error.filename}: {error.strerror}{advice * full}"
 
 
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":  # in a worker of a batch
+    leave_to_the_batch()

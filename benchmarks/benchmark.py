@@ -17,12 +17,11 @@ from statistics import median
 
 import numpy as np
 import torch
-from matplotlib import style
 from matplotlib.figure import Figure
 
 from benchmarks.contenders import CONTENDERS
 from common import ROOT, fashion_mnist
-from common.curves import STYLE, to_svg
+from common.curves import styled, to_svg
 from common.files import write_at_once
 from fast.forward import product
 from model import Net, get_possible_patches, init_weights
@@ -98,10 +97,8 @@ def in_processes(num_processes, threads, function, **arguments):
     """
     environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
     command = [sys.executable, "-m", "benchmarks.benchmark", "--call", json.dumps([function.__name__, arguments])]
-    processes = [
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(num_processes)
-    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    processes = [subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) for _ in range(num_processes)]
     results = []
     for process in processes:
         stdout, stderr = process.communicate()
@@ -214,7 +211,7 @@ def table(results):
 
 def draw(results):
     """Draw the speed of every contender, and how ours grows with width, patches and runs side by side."""
-    with style.context(["petroff10", STYLE]):
+    with styled():
         figure = Figure(figsize=(6.3, 5.2), layout="constrained")
         top, bottom = figure.subfigures(2, 1, height_ratios=(3, 2))
         axes = top.add_subplot()

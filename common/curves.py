@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import time
 
 import numpy as np
 from IPython.display import Markdown, display
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from common import formatting
+from common.parameters import PARAMETERS
 
 STYLE = {
     "axes.spines.top": False,
@@ -27,9 +29,19 @@ CURVES = {  # measure of an epoch: label, line style, colour
     "test_accuracy": ("test accuracy", "-.", "C2"),
     "validation_accuracy": ("validation accuracy", ":", "C3"),
 }
+ALL_IMAGES = {"train_limit": 60000, "num_validation": 0}  # what the report trained on
+BEFORE_AN_EPOCH = ("train_loss", "train_accuracy", "test_accuracy")  # what is surely measured
 
 
-def plot_curves(histories, reported=None, first_reported_epoch=1):
+def styled(**changes):
+    """Return a context in which everything is drawn in the project's style, but for some changes to it.
+
+    It starts from matplotlib's defaults: a matplotlibrc of the user's, or what his notebook has set, changes nothing.
+    """
+    return style.context(["default", "petroff10", STYLE | changes])
+
+
+def plot_curves(histories, reported=None, first_reported_epoch=1, num_epochs=None):
     """Draw training loss, training accuracy and test accuracy against the epoch, as the report's figures do.
 
     A second panel has the test accuracy once more, close up: steps of the report are smaller than a line is thick.
@@ -39,15 +51,16 @@ def plot_curves(histories, reported=None, first_reported_epoch=1):
             band, their range.
         reported: the report's test accuracy, drawn as a thin line.
         first_reported_epoch: the report's curve starts here; what came before gets a grey background.
+        num_epochs: of a training that is under way: the axes have room for all of them.
 
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    with style.context(["petroff10", STYLE]):
+    with styled():
         figure = Figure(figsize=(6.3, 2.4), layout="constrained")
         curves, close_up = figure.subplots(ncols=2, width_ratios=[5, 4])
-        draw_curves(curves, histories, reported)
-        draw_curves(close_up, histories, reported, ["test_accuracy"])
+        draw_curves(curves, histories, reported, num_epochs=num_epochs)
+        draw_curves(close_up, histories, reported, ["test_accuracy"], num_epochs=num_epochs)
         curves.set(xlabel="epoch", ylabel="accuracy, and loss in nats")
         close_up.set(xlabel="epoch", ylabel="test accuracy, close up", ylim=_close_up(histories, reported))
         if first_reported_epoch > 1:
@@ -59,26 +72,29 @@ def plot_curves(histories, reported=None, first_reported_epoch=1):
     return figure
 
 
-def draw_curves(axes, histories, reported=None, names=tuple(CURVES)):
+def draw_curves(axes, histories, reported=None, names=tuple(CURVES), num_epochs=None):
     """Draw into given axes what `plot_curves` draws into its first panel, or only the curves of some names."""
     epochs = np.arange(1, len(histories[0]) + 1)
+    last = num_epochs or len(epochs)
     for name in names:
-        if name not in histories[0][0]:
+        if name not in (histories[0][0] if histories[0] else BEFORE_AN_EPOCH):
             continue
         label, line_style, color = CURVES[name]
         values = np.array([[np.nan if epoch[name] is None else epoch[name] for epoch in h] for h in histories])
-        if name == "test_accuracy":
-            label += f", {values[:, -1].mean():.4f} at the end"
-        if np.isfinite(values).any():
+        if name == "test_accuracy" and histories[0]:
+            label += f", {formatting.accuracy(values[:, -1].mean())} " + (
+                "at the end" if len(epochs) == last else f"after epoch {len(epochs)}"
+            )
+        if np.isfinite(values).any() or not histories[0]:
             axes.plot(epochs, values.mean(0), line_style, color=color, label=label, marker=".", markersize=4)
             axes.fill_between(epochs, values.min(0), values.max(0), color=color, alpha=0.25, linewidth=0)
         else:
             axes.plot([], [], line_style, color=color, label=f"{label} (not a number)")
     if reported is not None:
         axes.axhline(reported, color="0.25", linewidth=0.8, label=f"reported test accuracy, {reported:g}")
-    axes.set_xlim(0.5, len(epochs) + 0.5)
+    axes.set_xlim(0.5, last + 0.5)
     axes.set_ylim(0, max(1, axes.get_ylim()[1]))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _close_up(histories, reported):
@@ -89,10 +105,61 @@ def _close_up(histories, reported):
     return min(shown) - margin, max(shown) + margin
 
 
+class LiveCurve:
+    """A training that somebody watches: a line with its progress and the time left, and a curve that grows.
+
+    Args:
+        num_epochs: of the training.
+        num_batches: of an epoch; 0 if nobody knows.
+    """
+
+    def __init__(self, num_epochs, num_batches=0):
+        self.num_epochs, self.num_batches = num_epochs, num_batches
+        self.num_done = 0  # epochs
+        self.started = self.told = time.monotonic()
+        self.line = display({"text/plain": self._progress(0)}, raw=True, display_id=True)
+        self.curve = display(self._drawing([]), raw=True, display_id=True)
+
+    def on_batch(self, number):
+        """Take notice of a batch of the current epoch, by its number."""
+        if time.monotonic() - self.told > 0.5:  # seconds; more often would only keep the browser busy
+            self.told = time.monotonic()
+            self.line.update({"text/plain": self._progress(number)}, raw=True)
+
+    def on_epoch(self, history):
+        """Take notice of the end of an epoch."""
+        self.num_done = len(history)
+        self.curve.update(self._drawing(history), raw=True)
+        text = self._progress(0)
+        if self.num_done == self.num_epochs:
+            taken = formatting.minutes(time.monotonic() - self.started)
+            text = f"{formatting.count(self.num_epochs, 'epoch')} in {taken}: {describe(history[-1])}"
+        self.line.update({"text/plain": text}, raw=True)
+
+    def _progress(self, number):
+        text = f"epoch {self.num_done + 1} of {self.num_epochs}"
+        if number:
+            text += f", batch {number}" + (f" of {self.num_batches}" if self.num_batches else "")
+        in_epoch = number / self.num_batches if self.num_batches else 0
+        share = (self.num_done + in_epoch) / self.num_epochs
+        seconds = time.monotonic() - self.started
+        left = f", {formatting.minutes(round(seconds * (1 - share) / share))} left" if share and seconds > 2 else ""
+        return text + left
+
+    def _drawing(self, history):
+        with styled():
+            figure = Figure(figsize=(6.3, 2.4), layout="constrained")
+            axes = figure.subplots()
+            draw_curves(axes, [history], num_epochs=self.num_epochs)
+            axes.set(xlabel="epoch", ylabel="accuracy, and loss in nats")
+            figure.legend(loc="outside upper center", ncols=2)
+        return {"image/svg+xml": to_svg(figure), "text/plain": "the curves of the training"}
+
+
 def to_svg(figure):
     """Return a figure as SVG text, the same text for the same figure."""
     text = io.StringIO()
-    with style.context(["petroff10", STYLE]):
+    with styled():
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()
 
@@ -100,7 +167,7 @@ def to_svg(figure):
 def to_pdf(figure):
     """Return a figure as a PDF of one page, the same bytes for the same figure."""
     content = io.BytesIO()
-    with style.context(["petroff10", STYLE]):
+    with styled():
         figure.savefig(content, format="pdf", metadata={"CreationDate": None})
     return content.getvalue()
 
@@ -135,17 +202,36 @@ def describe_curves(history, reported):
     last = history[-1]
     return (
         f"Curves of training loss, training accuracy and test accuracy over {len(history)} epochs, which end at "
-        f"{last['train_loss']:.3f}, {last['train_accuracy']:.4f} and {last['test_accuracy']:.4f}. "
+        f"{last['train_loss']:.3f}, {formatting.accuracy(last['train_accuracy'])} and "
+        f"{formatting.accuracy(last['test_accuracy'])}. "
         f"A line marks the reported test accuracy, {reported:g}. A second panel has the test accuracy close up."
     )
 
 
-def compare(accuracy, reported):
-    """Set a measured beside the reported test accuracy, in a sentence for a notebook."""
+def compare(accuracy, reported, figure=None, parameters=None):
+    """Set a measured beside the reported test accuracy, in a sentence for a notebook.
+
+    Args:
+        figure: of the report, as from `study.claims`; None leaves unsaid which one it is.
+        parameters: of the run; where they differ from the figure's, a second sentence says so.
+    """
+    name = f"Figure {figure.number}" if figure else "this figure"
     points = formatting.spread(abs(accuracy - reported))
-    return Markdown(
-        f"Test accuracy: the report gives **{reported:g}** for this figure, and so does this run."
+    text = (
+        f"Test accuracy: the report gives **{reported:g}** for {name}, and so does this run."
         if points == formatting.spread(0)
-        else f"Test accuracy: the report gives **{reported:g}** for this figure, this run "
+        else f"Test accuracy: the report gives **{reported:g}** for {name}, this run "
         f"**{formatting.accuracy(accuracy)}**, {points} points {'more' if accuracy > reported else 'less'}."
     )
+    differences = _differences(figure, parameters or {}) if figure else []
+    return Markdown(text + (f" This run differs from {name} in {', '.join(differences)}." if differences else ""))
+
+
+def _differences(figure, parameters):
+    """List the parameters of a run that change its numbers and aren't the figure's, but for the seed."""
+    own = {"schedule": "constant"} | figure.setting | ALL_IMAGES | figure.stated  # the notebook may be saved changed
+    return [
+        f"{name} {formatting.parameter(value) if isinstance(value, float) else value}"
+        for name, value in parameters.items()
+        if name != "seed" and name in PARAMETERS and PARAMETERS[name].changes_numbers and value != own.get(name)
+    ]

@@ -19,6 +19,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from common import ROOT
+from common.errors import UserError
+from common.files import expanded
 
 DATA = ROOT / "data"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -35,7 +37,7 @@ CHECKSUM = hashlib.sha256("".join(digest for _, digest in FILES.values()).encode
 CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
-class DataError(Exception):
+class DataError(UserError):
     """Fashion-MNIST is missing or damaged; the message says where, and what helps."""
 
 
@@ -67,17 +69,20 @@ def find(root=None):
     """Return the folder that holds the four files, fetching them into `data/` if need be; arguments as in `load`."""
     root = root or os.environ.get("FASHION_MNIST")
     if root:
-        for folder in (Path(root), Path(root) / LAYOUT):
+        root = expanded(root)
+        for folder in (root, root / LAYOUT):
             if not _missing(folder):
                 return folder
-        missing = _missing(Path(root))
+        missing = _missing(root)
         raise DataError(f"{root} has no {missing[0]} nor {missing[0]}.gz: expected a folder with {', '.join(FILES)}")
     for folder in (DATA / LAYOUT, DEBIAN):
         if not _missing(folder):
             return folder
     try:
         DATA.mkdir(exist_ok=True)
-        with FileLock(DATA / "fetching.lock"):  # several notebooks may start at once: the first one fetches
+        with FileLock(
+            DATA / "fetching.lock", mode=0o666
+        ):  # several notebooks may start at once: the first one fetches
             if _missing(DATA / LAYOUT):
                 _fetch(DATA / LAYOUT)
     except OSError as error:
@@ -157,6 +162,6 @@ def _fetch_from_debian(scratch):
 
 
 def _run(command, folder):
-    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
     if done.returncode:
-        raise DataError(f"{command[0]} failed: {done.stderr.strip()[-200:]}")
+        raise DataError(f"{command[0]} failed: {done.stderr.decode(errors='replace').strip()[-200:]}")

@@ -5,6 +5,7 @@ hands over all derive from `PARAMETERS`. After a change `python colab.py stamp` 
 """
 
 import ast
+import contextlib
 import difflib
 import math
 import re
@@ -12,6 +13,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from common import ROOT
+from common.errors import UserError
+from common.files import expanded
 
 INITIALIZERS = ("normal_", "xavier_normal_", "kaiming_normal_")  # those of model.py
 OPTIMIZERS = ("SGD", "Adam", "AdamW")  # classes of torch.optim
@@ -38,7 +43,7 @@ AUGMENTATIONS = {
 }
 
 
-class ParameterError(ValueError):
+class ParameterError(UserError):
     """A parameter is unknown or makes no sense; the message says which, what was expected and what was given."""
 
 
@@ -52,6 +57,7 @@ class Parameter:
         expected: what a value has to be, in words, for whoever gave another one.
         is_valid: the test for that, a function of a value.
         choices: all valid values, if they are few; of a list, all valid items.
+        example: of a list or a dict.
         changes_numbers: whether two runs that differ in it alone differ in their numbers.
     """
 
@@ -60,6 +66,7 @@ class Parameter:
     expected: str
     is_valid: Callable
     choices: tuple = ()
+    example: list | dict | None = None
     changes_numbers: bool = True
 
 
@@ -71,7 +78,8 @@ def _list_of(choices, help):
     def is_valid(value):
         return type(value) is list and all(name in choices for name in value)
 
-    return Parameter(list, help, f"a list of names among {', '.join(choices)}", is_valid, tuple(choices))
+    expected, example = f"a list of names among {', '.join(choices)}", [choices[-1]]
+    return Parameter(list, help, expected, is_valid, tuple(choices), example)
 
 
 def _flag(help):
@@ -107,6 +115,10 @@ def _is_folder(value):
     return type(value) is str and value != "" and ".." not in Path(value).parts
 
 
+def _has_records(value):
+    return type(value) is str and (ROOT / expanded(value) / "runs.jsonl").is_file()
+
+
 PARAMETERS = {
     "initializer": _one_of(INITIALIZERS, "of the weights: N(0, 1), Xavier's or He's; biases start at 0"),
     "optimizer_name": _one_of(OPTIMIZERS, "of torch.optim"),
@@ -128,6 +140,7 @@ PARAMETERS = {
         "outputs of the linear layers before the classifier",
         "a list of five whole numbers from 1 up",
         _are_sizes,
+        example=[256, 128, 64, 32, 16],
     ),
     "patching": _whole(0, 4, "which of the possible patchings; 0 is 4 patches of 14×14, 1 is 16 of 7×7"),
     "seed": _whole(0, math.inf, "of the first weights, the order of the images, dropout and augmentation"),
@@ -145,54 +158,119 @@ PARAMETERS = {
         str, "where the record goes", "the path of a folder, without ..", _is_folder, changes_numbers=False
     ),
 }
+OF_FIGURES = {  # of the notebooks that show what was run
+    "figures_folder": Parameter(
+        str,
+        "with the records",
+        "a folder with runs.jsonl, the table of records that reproduce.py leaves in figures/",
+        _has_records,
+    ),
+    "overrides": Parameter(
+        dict,
+        "in what a trial's runs differ from the notebooks",
+        "a dict of parameters of a run",
+        lambda value: type(value) is dict,
+        example={"num_epochs": 3},
+    ),
+}
 MACHINERY = ("seed", "train_limit", "num_validation", "device", "runs_folder")  # of a run, not of a network's training
 
 
 def check_parameters(namespace):
-    """Pick a run's parameters out of a dict, such as a notebook's `globals()`, and check each.
+    """Pick a notebook's parameters out of a dict, such as its `globals()`, and check each.
 
     Returns:
-        A dict of those names of `PARAMETERS` that are there.
+        A dict of those names of `PARAMETERS` and `OF_FIGURES` that are there.
 
     Raises:
         ParameterError: a value has the wrong type or makes no sense, or papermill was asked for one that the notebook
             hasn't got.
     """
-    parameters = {name: namespace[name] for name in PARAMETERS if name in namespace}
+    known = PARAMETERS | OF_FIGURES
+    parameters = {name: namespace[name] for name in known if name in namespace}
+    injected = _check_injected(namespace)
     for name, value in parameters.items():
-        if not PARAMETERS[name].is_valid(value):
-            raise ParameterError(f"{name} is {value!r}: expected {PARAMETERS[name].expected}")
+        if not known[name].is_valid(value):
+            hint = _hint(known[name], name, value) if name in injected else ""
+            raise ParameterError(f"{name} is {value!r}: expected {known[name].expected}{hint}")
     if parameters.get("num_epochs", 0) % parameters.get("num_rounds", 1):
         raise ParameterError(
             f"num_epochs is {parameters['num_epochs']}: expected a multiple of num_rounds, {parameters['num_rounds']}"
         )
-    _check_injected(namespace)
+    if "overrides" in parameters:
+        check_names(parameters["overrides"], PARAMETERS)
+        check_parameters(parameters["overrides"])
     return parameters
+
+
+def _hint(parameter, name, value):
+    """Say how papermill has to be told what it handed over as a text, if something makes sense of the text."""
+    if type(value) is not str or parameter.type is str:
+        return ""
+    if parameter.example:
+        return f'; papermill takes it as -y "{name}: {parameter.example}"'.replace("'", "")
+    try:
+        meant = ast.literal_eval(value.capitalize())
+    except (ValueError, SyntaxError):
+        return ""
+    return f", not a text: use -p {name} {meant}" if parameter.is_valid(meant) else ""
 
 
 def _check_injected(namespace):
     """Compare what papermill was asked for, which it writes into a cell of its own, with what the notebook has.
 
     papermill lets an unknown name pass, and without a cell tagged `parameters` it puts its own first, where the
-    notebook's values come after it and win.
+    notebook's values come after it and win. Whoever opens the executed notebook may change cells and run them again in
+    any order: of papermill's cell the newest version counts, and only until this check has passed and a value is
+    changed elsewhere.
+
+    Returns:
+        The names that papermill was asked for.
     """
-    cells = namespace.get("In", [])
-    declared = [name for cell in cells for name in re.findall(r"^(\w+): \w+ = ", cell, re.MULTILINE)]
-    injected = [cell for cell in cells if cell.startswith("# Parameters\n")]
-    for assignment in ast.parse("".join(injected)).body:
-        name, value = assignment.targets[0].id, ast.literal_eval(assignment.value)
-        check_names([name], declared)
-        if namespace[name] != value:
+    ran = namespace.get("In", [])  # IPython's list of the cells that ran; the last is the one that calls this
+    injected = [(position, values) for position, cell in enumerate(ran) if (values := _injected_values(cell))]
+    if not injected:
+        return []
+    position, values = injected[-1]
+    first_check = ran.index(ran[-1], position)
+    by_hand = _names_set_in(ran[first_check + 1 :])
+    declared = _names_set_in(cell for cell in ran if re.search(r"^\w+: \w+ = ", cell, re.MULTILINE))
+    names = [name for name in values if not name.startswith("PAPERMILL_")]  # --inject-paths
+    check_names(names, declared or PARAMETERS | OF_FIGURES)
+    for name in names:
+        if name not in by_hand and name in namespace and repr(namespace[name]) != repr(values[name]):
             raise ParameterError(
-                f"{name} is {namespace[name]!r} though papermill was given {value!r}: expected the notebook to have "
-                "one cell with the tag parameters, and to leave its values as they are"
+                f"{name} is {namespace[name]!r} though papermill was given {values[name]!r}: expected the notebook to "
+                "have one cell with the tag parameters, and no other to change what the cell # Parameters sets"
             )
+    return names
+
+
+def _injected_values(cell):
+    """Read the values that papermill's own cell sets, by name; none if it is another cell."""
+    if cell.splitlines()[:1] != ["# Parameters"]:
+        return {}
+    try:
+        written = {line.targets[0].id: ast.unparse(line.value) for line in ast.parse(cell).body}
+        # Mostly literals, but nan is float('nan') here, and somebody may have typed in a formula.
+        return {name: eval(text, {"__builtins__": {"float": float}}) for name, text in written.items()}
+    except Exception:  # whatever else somebody has written below such a comment
+        return {}
+
+
+def _names_set_in(cells):
+    names = []
+    for cell in cells:
+        with contextlib.suppress(SyntaxError):
+            nodes = [node for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Name)]
+            names += [node.id for node in nodes if isinstance(node.ctx, ast.Store)]
+    return names
 
 
 def check_names(names, allowed):
     """Raise a ParameterError for the first name that isn't allowed, with the nearest one that is."""
     for name in names:
         if name not in allowed:
-            near = difflib.get_close_matches(name, allowed, n=1)
+            near = difflib.get_close_matches(str(name), allowed, n=1)
             hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(allowed)}"
             raise ParameterError(f"unknown parameter {name}: {hint}")

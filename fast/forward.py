@@ -107,6 +107,8 @@ def _extended_inputs(S, linear, norm):
 def _scale_and_shift(norm, mean, var, num_values=0):
     """Write a batch normalisation as scale · x + shift, after updating its running statistics if it trains."""
     if norm.training:
+        if num_values == 1:
+            raise ValueError("Expected more than 1 value per channel when training")  # as PyTorch does
         with torch.no_grad():
             norm.running_mean.lerp_(mean, norm.momentum)
             norm.running_var.lerp_(var * (num_values / (num_values - 1)), norm.momentum)

@@ -16,6 +16,9 @@ class TrainingStep:
     A graph asks for all of them at once. The first batches, and batches of another size than the first, such as the
     last of an epoch, are computed without it; so is everything on a CPU.
 
+    Args:
+        loss: as of `my_utils.train`: gives a batch's mean, each image's loss, or, with the reduction "sum", their sum.
+
     Attributes:
         total_loss, total_correct: sums over the images of the epoch so far, on the network's device.
     """
@@ -58,9 +61,12 @@ class TrainingStep:
         self.optimizer.zero_grad()
         y_hat = self.forward(X)
         batch_loss = self.loss(y_hat, y)
+        if batch_loss.dim():
+            batch_loss = batch_loss.mean()
         batch_loss.backward()
         self.optimizer.step()
-        self.total_loss += batch_loss.detach().double() * len(y)
+        num_averaged = 1 if getattr(self.loss, "reduction", None) == "sum" else len(y)
+        self.total_loss += batch_loss.detach().double() * num_averaged
         self.total_correct += (y_hat.detach().argmax(dim=1) == y).sum()
 
     def _record(self):

@@ -3,21 +3,15 @@
 import math
 
 import numpy as np
-from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from common import fashion_mnist
-from common.curves import STYLE, draw_curves, plot_curves
+from common.curves import draw_curves, plot_curves, styled
 from common.formatting import accuracy
 from study import signals
 from study.record import history
 from study.verdicts import by_chance, report_steps
-
-
-def styled(**changes):
-    """Return a context in which everything is drawn in the project's style, but for some changes to it."""
-    return style.context(["petroff10", STYLE | changes])
 
 
 def draw_result(result):
@@ -193,6 +187,17 @@ def draw_effects(study):
     return figure
 
 
+def draw_classes():
+    """Draw the first test image of each of the ten classes, with its name, small enough for a telephone."""
+    *_, test_images, test_labels = fashion_mnist.load()
+    with styled(**{"font.size": 9}):
+        figure = Figure(figsize=(4.2, 2.1), layout="constrained")
+        for number, axes in enumerate(figure.subplots(2, 5).flat):
+            _draw_image(axes, test_images[test_labels == number][0])
+            axes.set_title(fashion_mnist.CLASSES[number], fontsize=9, pad=3)
+    return figure
+
+
 def draw_images(share, count=10):
     """Draw the images that fewest runs recognise, and the most disputed ones, with their labels.
 
@@ -210,13 +215,16 @@ def draw_images(share, count=10):
         panels = figure.subplots(len(rows), count)
         for line, (title, chosen) in zip(panels, rows.items(), strict=True):
             for axes, image in zip(line, chosen, strict=True):
-                axes.imshow(test_images[image].numpy(), cmap="gray_r", interpolation="nearest")
+                _draw_image(axes, test_images[image])
                 axes.set_title(fashion_mnist.CLASSES[test_labels[image]], fontsize=6.5, pad=2)
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(True)
-                axes.spines[:].set(color="0.8", linewidth=0.5)
             line[0].set_ylabel(title, fontsize=7)
     return figure
+
+
+def _draw_image(axes, image):
+    axes.imshow(image.numpy(), cmap="gray_r", interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, color="0.8", linewidth=0.5)
 
 
 def draw_signals(measured):

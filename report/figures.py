@@ -3,7 +3,8 @@
 import numpy as np
 from IPython.display import display
 
-from common.curves import drawing
+from common.curves import drawing, show
+from common.fashion_mnist import CLASSES
 from common.formatting import accuracy, count, points
 from report import drawings
 from report.sentences import caption, counted
@@ -24,6 +25,11 @@ def show_drawing(figure, caption, alt, number):
     display(data, metadata={"image/svg+xml": about}, raw=True)
     caption_only = {"text/html": "", "text/markdown": f"[*Figure {number}:*]{{#fig-{number}}} {caption}"}
     display(caption_only, metadata={"caption_of": f"fig-{number}"}, raw=True)
+
+
+def show_classes():
+    """Display an image of each class. It has no number: the text around it is its caption."""
+    show(drawings.draw_classes(), f"A small grey picture of each of the ten classes: {', '.join(CLASSES)}.")
 
 
 def show_figure(study, name):

@@ -9,9 +9,9 @@ from matplotlib.patches import Rectangle
 from torch import nn
 
 import my_utils as mu
+from common.curves import styled
 from common.fashion_mnist import CLASSES
 from model import Transpose
-from report.drawings import styled
 from report.figures import show_drawing
 from study import notebooks
 

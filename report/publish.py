@@ -1,4 +1,4 @@
-"""Publish a study: its drawings, its verdicts, and the report as a PDF, into a folder of figures."""
+"""Publish a study: its drawings, its verdicts, and the report as a PDF and a web page, into a folder of figures."""
 
 import numpy as np
 
@@ -7,14 +7,16 @@ from common.curves import to_svg
 from common.files import write_at_once
 from report import drawings
 from report.typst_exporter import TypstPDFExporter
+from report.web import web_page
 from study import cluster, signals
 from study.plan import BatchError
+from study.stopping import call_stoppably
 from study.study import Study
 from study.verdicts import report_steps
 
 
 def publish(folder, overrides):
-    """Draw everything that the records in a folder allow, and typeset the report there as report.pdf.
+    """Draw everything that the records in a folder allow, and typeset the report there as report.pdf and report.html.
 
     Args:
         folder: of figures, with the table of records.
@@ -28,17 +30,20 @@ def publish(folder, overrides):
     """
     if folder == ROOT / "figures":
         signals.write(folder)
+    print("Drawing the figures …", flush=True)
     study = Study.read(folder, overrides)
     for name, drawing in draw_all(study).items():
         write_at_once(folder / f"{name}.svg", to_svg(drawing))
     study.write_verdicts(folder)
+    print("Writing the report, some half a minute …", flush=True)
     typeset(folder, overrides)
     return study
 
 
 def draw_all(study):
     """Draw everything that the records allow: a dict from the name of a file to its `matplotlib.figure.Figure`."""
-    figures = {name: drawings.draw_result(result) for name, result in study.figures.items()}
+    figures = {"classes": drawings.draw_classes()}
+    figures |= {name: drawings.draw_result(result) for name, result in study.figures.items()}
     if study.figures:
         figures["overview"] = drawings.draw_overview(list(study.figures.values()))
     if report_steps(study):
@@ -56,12 +61,15 @@ def draw_all(study):
 
 
 def typeset(folder, overrides):
-    """Execute the report's notebook on the records in a folder, and typeset it there as report.pdf."""
+    """Execute the report's notebook on the records in a folder, and typeset it there as report.pdf and report.html."""
     try:
         parameters = {"figures_folder": str(folder), "overrides": overrides}
-        pdf, _ = TypstPDFExporter().from_notebook_node(cluster.execute_notebook(ROOT, "report", parameters))
+        notebook = call_stoppably(cluster.execute_notebook, ROOT, "report", parameters)
+        pdf, _ = TypstPDFExporter().from_notebook_node(notebook)
+        page = web_page(notebook)
     except Exception as error:
         raise BatchError(
             f"the report couldn't be made ({cluster.reason(error)}): run again, all records are kept"
         ) from error
     write_at_once(folder / "report.pdf", pdf)
+    write_at_once(folder / "report.html", page)

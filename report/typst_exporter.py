@@ -7,10 +7,9 @@ Run it from the project root, where Python finds this module:
 The notebook becomes Markdown (nbconvert), the Markdown becomes Typst source (pandoc) and Typst typesets that as a
 PDF. `page.typ`, beside this module, is the page design.
 
-What a notebook has to do:
+A notebook needs nothing for that; what a page can't show is named where it stood. It looks best if it does this:
 
-- Begin with its only level 1 heading: it becomes the title. `authors` and `subtitle` in the notebook's metadata go
-  below the title.
+- Begin with a level 1 heading: it becomes the title. `authors` and `subtitle` in the notebook's metadata go below it.
 - Describe a figure in the metadata of its output, under the image's type, or else in the metadata of its cell:
 
       display(SVG(drawing), metadata={"image/svg+xml": {
@@ -23,85 +22,40 @@ What a notebook has to do:
 
 - Mark an output that only repeats a caption, for exporters that don't read the metadata, by `caption_of` in its own
   metadata: it is left out.
-- Use Markdown, not HTML: pandoc drops raw HTML on its way to Typst, and outputs that are only HTML are left out.
 
 Code, and what goes to stderr, is not printed. The tags `remove-cell`, `remove-input` and `remove-output` are honoured.
 """
 
-import json
-import logging
-import os
-import shutil
+import copy
+import re
 import tempfile
 from pathlib import Path
 
-import pypandoc
-import typst
 from nbconvert.exporters import MarkdownExporter
 from traitlets import default
 from traitlets.config import Config
 
-DESIGN = Path(__file__).with_name("page.typ")
+from report import notebook_markdown, pandoc_document, typesetting
+from report.notebook_images import Images
 
-# Citations and example lists would turn an "@" into something else, a "---" line inside a notebook is a rule and not
-# metadata, and images become figures through `figure_markdown` alone.
-MARKDOWN = "markdown-citations-example_lists-yaml_metadata_block-implicit_figures+lists_without_preceding_blankline"
+# Stands between the cells and outputs: an unclosed fence, tag or list in one must not reach the next.
+PART = "\x1e"
 
-PANDOC_OPTIONS = [
-    f"--template={DESIGN}",
-    "--shift-heading-level-by=-1",  # makes the level 1 heading the title and "##" the sections
-    "--columns=10000",  # pandoc stretches a table over the whole page if its source is wider than this
-    "--syntax-highlighting=idiomatic",
-]
-
-# The pandoc of the Python package, whatever newer one the system has: the same notebook gives the same bytes. One that
-# doesn't start is an error, without a traceback in the log.
-if bundled := shutil.which("pandoc", path=Path(pypandoc.__file__).parent / "files"):
-    os.environ.setdefault("PYPANDOC_PANDOC", bundled)
-logging.getLogger("pypandoc").addFilter(lambda message: not message.exc_info)
-
-# Text outputs are fenced, because indented text below a list would belong to the list.
 TEMPLATE = """
 {%- extends "markdown/index.md.j2" -%}
-{%- macro verbatim(text) %}
-
-~~~~~~~~~~
-{{ text | strip_ansi }}
-~~~~~~~~~~
-
-{% endmacro -%}
-{%- block stream %}{% if output.name == "stdout" %}{{ verbatim(output.text) }}{% endif %}{% endblock -%}
-{%- block data_text scoped %}{{ verbatim(output.data["text/plain"]) }}{% endblock -%}
-{%- block data_markdown scoped %}{% if not output.metadata.caption_of %}{{ super() }}{% endif %}{% endblock -%}
-{%- block data_svg scoped %}{{ output | figure(cell, "image/svg+xml") }}{% endblock -%}
-{%- block data_png scoped %}{{ output | figure(cell, "image/png") }}{% endblock -%}
-{%- block data_jpg scoped %}{{ output | figure(cell, "image/jpeg") }}{% endblock -%}
+{%- block input %}{{ cell.source | code_cell(nb) }}\x1e{% endblock -%}
+{%- block output scoped %}{{ output | output_cell(cell) }}\x1e{% endblock -%}
+{%- block markdowncell scoped %}{{ cell | markdown_cell }}\x1e{% endblock -%}
+{%- block rawcell scoped %}{{ cell | raw_cell }}\x1e{% endblock -%}
+{%- block unknowncell scoped %}{{ cell.source | code_cell(nb) }}\x1e{% endblock -%}
 """
 
 
-def figure_markdown(output, cell, mime_type):
-    """Return a call of `report-figure`, a function in `page.typ`, as raw Typst around the caption's Markdown.
-
-    pandoc's own images would do for neither the alternative text, which it drops, nor the number.
-    """
-    settings = {**cell.metadata, **output.metadata.get(mime_type, {})}
-    arguments = [_typst_string(output.metadata.filenames[mime_type])]
-    arguments += [f"{key}: {_typst_string(settings[key])}" for key in ("alt", "label") if key in settings]
-    arguments += [f"{key}: {settings[key]}" for key in ("number", "width") if key in settings]
-    call = f"#report-figure({', '.join(arguments)})"
-    if "caption" not in settings:
-        return f"\n\n`{call}`{{=typst}}\n\n"
-    # The space keeps the backtick of the bracket apart from one that ends the caption.
-    return f"\n\n`{call}[`{{=typst}}{settings['caption'].strip()} `]`{{=typst}}\n\n"
-
-
-def _typst_string(text):
-    # A backtick would end the raw Typst in which the string stands.
-    return json.dumps(text, ensure_ascii=False).replace("`", r"\u{60}")
-
-
 class TypstPDFExporter(MarkdownExporter):
-    """Export an executed notebook as a PDF; the same notebook always gives the same bytes."""
+    """Export an executed notebook as a PDF; the same notebook always gives the same bytes.
+
+    The one exception are characters that only fonts of the system have.
+    """
 
     export_from_notebook = "PDF (Typst)"
 
@@ -126,23 +80,24 @@ class TypstPDFExporter(MarkdownExporter):
                         "remove_input_tags": {"remove-input"},
                         "remove_all_outputs_tags": {"remove-output"},
                     },
-                    "NbConvertBase": {
-                        "display_data_priority": [
-                            "image/svg+xml",
-                            "text/markdown",
-                            "text/latex",
-                            "image/png",
-                            "image/jpeg",
-                            "text/plain",
-                        ]
-                    },
+                    # Carriage returns and backspaces overwrite, as in Jupyter.
+                    "CoalesceStreamsPreprocessor": {"enabled": True},
+                    # Images go into the PDF; nbconvert would write them beside it.
+                    "ExtractOutputPreprocessor": {"enabled": False},
+                    "ExtractAttachmentsPreprocessor": {"enabled": False},
                 }
             )
         )
         return config
 
     def default_filters(self):
-        return [*super().default_filters(), ("figure", figure_markdown)]
+        return [
+            *super().default_filters(),
+            ("code_cell", notebook_markdown.code_cell),
+            ("raw_cell", notebook_markdown.raw_cell),
+            ("markdown_cell", lambda cell: notebook_markdown.markdown_cell(cell, self._images, self._macros)),
+            ("output_cell", lambda output, cell: notebook_markdown.output(output, cell, self._images, self._macros)),
+        ]
 
     def from_notebook_node(self, nb, resources=None, **kw):
         """Convert a notebook.
@@ -151,21 +106,32 @@ class TypstPDFExporter(MarkdownExporter):
             The PDF as bytes, and nbconvert's resources.
 
         Raises:
-            RuntimeError: pandoc or Typst refused the notebook; the message is theirs. (`typst.TypstError` is one.)
+            RuntimeError: pandoc or Typst don't start; the message is theirs.
         """
-        markdown, resources = super().from_notebook_node(nb, resources, **kw)
-        title_block = {"author": nb.metadata.get("authors", []), "subtitle": nb.metadata.get("subtitle", "")}
-        # nbconvert would write these images beside the PDF, which already holds them.
-        images = resources.pop("outputs", {})
+        title_block = _title_block(nb.metadata)
+        nb = copy.deepcopy(nb)
+        nb.metadata.pop("authors", None)  # nbconvert refuses authors that aren't a list
+        notebook_folder = (resources or {}).get("metadata", {}).get("path") or "."
         with tempfile.TemporaryDirectory() as folder:
-            for name, content in images.items():
-                path = Path(folder, name.lstrip("/"))  # after an absolute --output; Typst's own root is the folder
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            title_file = Path(folder, "title_block.json")
-            title_file.write_text(json.dumps(title_block), encoding="utf-8")
-            source = Path(folder, "notebook.typ")
-            options = [*PANDOC_OPTIONS, f"--metadata-file={title_file}"]
-            pypandoc.convert_text(markdown, "typst", MARKDOWN, options, outputfile=source)
-            # Typst's own fonts and no date, so that the bytes depend on nothing but the notebook.
-            return typst.compile(source, root=folder, ignore_system_fonts=True, timestamp=0), resources
+            self._images = Images(Path(folder), Path(notebook_folder))
+            self._macros = []
+            markdown, resources = super().from_notebook_node(nb, resources, **kw)
+            parts = [part for part in re.split(PART, markdown) if part.strip()]
+            document = pandoc_document.read(parts, title_block, self._images)
+            pdf = typesetting.typeset(document, Path(folder), self.log.warning)
+        return pdf, resources
+
+
+def _title_block(metadata):
+    """Return what stands below the title, whatever a notebook's metadata have there."""
+    authors = metadata.get("authors") or []
+    names = [author.get("name") if isinstance(author, dict) else author for author in _as_list(authors)]
+    subtitle = metadata.get("subtitle")
+    return {
+        "author": [name for name in names if isinstance(name, str)],
+        "subtitle": subtitle if isinstance(subtitle, str) else "",
+    }
+
+
+def _as_list(value):
+    return value if isinstance(value, list) else [value]

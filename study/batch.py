@@ -1,11 +1,12 @@
 """Run what is planned: find what is missing, execute it on workers, keep every record at once, compare runs."""
 
+import os
 import re
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from common import fashion_mnist
 from common.files import PARTIAL, write_at_once
-from common.formatting import minutes
+from common.formatting import count, minutes
 from study.outcomes import DIFFERENT
 from study.plan import BatchError
 from study.record import TRAINING_VERSION, record_key
@@ -32,6 +33,7 @@ class Batch:
         runs: a list of `plan.Run`.
         output: folder with `runs/`, for records and executed notebooks, and `figures/`, for the table of records.
         jobs: runs at a time on this machine.
+        overrides: parameters that are the same in all runs, and are not said of each again.
         scheduler: address of a Dask scheduler to run on instead, or None.
         timeout: seconds after which a run has failed.
         reuse_table: whether a run counts as done as well if only the table has its record.
@@ -40,6 +42,7 @@ class Batch:
     runs: list
     output: Path
     jobs: int
+    overrides: dict = field(default_factory=dict)
     scheduler: str | None = None
     timeout: int = DAY
     reuse_table: bool = False
@@ -71,14 +74,18 @@ class Batch:
     def listing(self):
         """List the runs, with the time that each missing one would take, roughly, and the time for all of them."""
         seconds = {run.key: run.seconds for run in self.missing}
-        lines = [f"{minutes(seconds[run.key]) if run.key in seconds else 'done':>7}  {run}" for run in self.runs]
-        together = max(sum(seconds.values()) / self.jobs, max(seconds.values(), default=0))
+        times = [minutes(seconds[run.key]) if run.key in seconds else "done" for run in self.runs]
+        lines = [f"{time:>7}  {run.name(self.overrides)}" for time, run in zip(times, self.runs, strict=True)]
+        if not seconds:
+            return "\n".join([*lines, f"{count(len(self.runs), 'run')}, nothing to do"])
+        jobs = min(self.jobs, len(seconds))
+        together = max(sum(seconds.values()) / jobs, *seconds.values())
         return "\n".join(
             [
                 *lines,
-                f"{len(self.runs)} runs, {len(self.missing)} of them to do; minutes are those of one core of the "
-                f"machine that is described in figures/benchmark.json, and {self.jobs} at a time they would take "
-                f"about {minutes(together)}",
+                f"{count(len(self.runs), 'run')}, {len(seconds)} to do; minutes are those of one core of the machine "
+                "in figures/benchmark.json,",
+                f"and {jobs} at a time they would take about {minutes(together)}",
             ]
         )
 
@@ -98,12 +105,11 @@ class Batch:
         except OSError as error:
             raise BatchError(f"can't write to {self.output} ({error.strerror}): choose another --output") from None
         try:
-            with FileLock(self.runs_folder / "batch.lock", timeout=0):
+            with FileLock(self.runs_folder / "batch.lock", timeout=0, mode=0o666):
                 for path in self.output.glob(f"*/.*{PARTIAL}"):
-                    if (
-                        time.time() - path.stat().st_mtime > 60
-                    ):  # a younger one may be a run's that was started by hand
-                        path.unlink()
+                    with suppress(OSError):  # it has just been finished, or is another person's
+                        if time.time() - path.stat().st_mtime > 60:  # a younger one may be of a run by hand
+                            path.unlink()
                 yield
         except Timeout:
             raise BatchError(f"another batch is at work in {self.output}: wait, or choose another --output") from None
@@ -118,10 +124,11 @@ class Batch:
             BatchError: some runs failed; the others were finished all the same.
             ClusterError: the cluster can't be reached.
         """
-        fashion_mnist.load()  # fetched and checked once, before many notebooks want it
+        check_data()
         merge(self.table, self.records_before)
         done = len(self.runs) - len(self.missing)
-        print(f"{len(self.runs)} runs, {done} done before, {self.place}", flush=True)
+        place = [self.place] if self.missing else []
+        print(", ".join([count(len(self.runs), "run"), f"{done} done before", *place]), flush=True)
         return self._execute(self.missing, GrowingTable(self.table))
 
     def check(self):
@@ -132,14 +139,14 @@ class Batch:
         """
         from study.verdicts import agreement  # SciPy: a slow import
 
-        fashion_mnist.load()
+        check_data()
         committed = read_records(self.table)
         with tempfile.TemporaryDirectory() as folder:
             again = [replace(run, parameters=run.parameters | {"runs_folder": folder}) for run in self.runs]
             self._execute(again, GrowingTable(Path(folder) / TABLE))
             agreements = [agreement(read_records(run.record_path)[0], committed) for run in again]
         for run, phrase in zip(again, agreements, strict=True):
-            print(f"{run}: {phrase}")
+            print(f"{run.name(self.overrides)}: {phrase}")
         if any(phrase.startswith(DIFFERENT) for phrase in agreements):
             raise BatchError(f"some runs are different from those in {self.table}")
 
@@ -161,27 +168,40 @@ class Batch:
             else cluster.local_workers(min(self.jobs, len(runs)))
         )
         seconds, failures = {}, []
-        for run, outcome in cluster.execute(runs, workers, self.timeout, Progress(runs).on_line):
+        for run, outcome in cluster.execute(runs, workers, self.timeout, Progress(runs, self.overrides).on_line):
             for name, content in outcome.files.items():
                 write_at_once(run.record_path.with_name(name), content)
             if outcome.failure:
                 failures.append(f"{run}: {outcome.failure}")
-                print(f"{run}: FAILED", flush=True)
+                print(f"{run.name(self.overrides)}: FAILED", flush=True)
             else:
                 seconds[run.key] = outcome.seconds
                 table.add(read_records(run.record_path))
-                print(f"{run}: done in {minutes(outcome.seconds)}", flush=True)
+                print(f"{run.name(self.overrides)}: done in {minutes(outcome.seconds)}", flush=True)
         table.write()
         if failures:
             raise BatchError(f"{len(failures)} of {len(runs)} runs failed:\n  " + "\n  ".join(failures))
         return seconds
 
 
-class Progress:
-    """Print what the batch does, epoch by epoch, with the time that it will take at the pace so far."""
+def check_data():
+    """Fetch and check the data set once, before many notebooks want it."""
+    fashion_mnist.load()
+    if os.environ.get("FASHION_MNIST"):  # notebooks run in another folder, where a relative path is another one
+        os.environ["FASHION_MNIST"] = str(fashion_mnist.find().resolve())
 
-    def __init__(self, runs):
-        self.names = {run.key: str(run) for run in runs}
+
+class Progress:
+    """Print what the batch does, epoch by epoch, with the time that the runs will take at the pace so far.
+
+    Args:
+        runs: a list of `plan.Run`.
+        overrides: parameters that are the same in all runs.
+    """
+
+    def __init__(self, runs, overrides=()):
+        self.names = {run.key: run.name(overrides) for run in runs}
+        self.num_epochs = {run.key: run.parameters["num_epochs"] for run in runs}
         self.costs = {run.key: run.epoch_cost for run in runs}
         self.total = sum(run.cost for run in runs)
         self.done = 0.0
@@ -191,15 +211,20 @@ class Progress:
 
     def on_line(self, key, line):
         """Take notice of a line that a run has printed."""
-        if not line.startswith("epoch "):
+        measured = re.match(r"epoch (\d+) of (\d+)(?:.*(, test accuracy [\d.]+))?", line)
+        if not measured:
             return
         with self.lock:
-            epoch, in_round = (int(number) for number in re.findall(r"\d+", line)[:2])
+            epoch, in_round = int(measured[1]), int(measured[2])
             before = self.epochs.get(key, 0)
             # The next round of a run begins with epoch 1, and so does a run again if its worker was lost.
             self.epochs[key] = before + 1 if before % in_round == epoch - 1 else epoch
             self.done += self.costs[key] * (self.epochs[key] - before)
             share = self.done / self.total
             left = (time.monotonic() - self.started) * (1 - share) / share
-            estimate = f" [{minutes(left)} left]" if share > 0.1 else ""  # the first epochs tell too little
-            print(f"{self.names[key]}, {line}{estimate}", flush=True)
+            estimate = f", {minutes(left)} left" if 0.1 < share < 0.999 else ""  # the first epochs tell too little
+            print(
+                f"{self.names[key]}: epoch {self.epochs[key]} of {self.num_epochs[key]}{measured[3] or ''} "
+                f"({100 * share:.0f} %{estimate})",
+                flush=True,
+            )

@@ -13,6 +13,7 @@ import jsonschema
 import yaml
 
 from common import ROOT
+from common.errors import UserError
 from common.parameters import ParameterError, check_names, check_parameters
 from study.claims_schema import SCHEMA
 from study.notebooks import MEND, defaults, path_of
@@ -21,7 +22,7 @@ CLAIMS = ROOT / "claims.yaml"
 NUM_VALIDATION = 10000  # training images held out where settings are chosen without the test images
 
 
-class ClaimsError(ValueError):
+class ClaimsError(UserError):
     """claims.yaml is not what it should be; the message says where and what was expected."""
 
 

@@ -12,9 +12,10 @@ import logging
 import operator
 import shutil
 import sys
+import tempfile
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,15 +23,24 @@ import cloudpickle
 import dask
 import nbformat
 import papermill
-from distributed import Client, LocalCluster, WorkerPlugin, as_completed, get_worker
+import psutil
+from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
+from distributed.comm import CommClosedError
+from distributed.utils import silence_logging_cmgr
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from common import ROOT, fashion_mnist
+from common.formatting import count
+from study.notebooks import read
 from study.plan import BatchError
+from study.stopping import unstoppable
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])
+for module in (__name__, read.__module__):
+    cloudpickle.register_pickle_by_value(sys.modules[module])
 
 # What a run needs of the project.
 NEEDED = (
@@ -41,6 +51,11 @@ NEEDED = (
     "figures/verdicts.json",
 )
 RETRIES = 2
+GONE = "the Dask scheduler has gone: all finished records are kept, and with a new one the same command goes on"
+# A worker or a user may have set others, with which sums are rounded differently.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# Open files of a batch, and those that each of its workers adds.
+FILES, FILES_A_WORKER = 100, 10
 # What Dask does many times a second, to watch itself, would take a twentieth of two cores from the training.
 UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 # A kernel that ends may close a socket before its last use (ipykernel #1518), and tornado would print a traceback.
@@ -68,7 +83,13 @@ class ProjectCopy(WorkerPlugin):
         self.files = {}  # they are on the disk now
 
     def teardown(self, worker):
-        shutil.rmtree(Path(worker.local_directory, self.name), ignore_errors=True)
+        """End the kernels that still run in the copy, if the batch was stopped, and remove it."""
+        copy = Path(worker.local_directory, self.name)
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if copy.samefile(process.cwd()):
+                    process.kill()
+        shutil.rmtree(copy, ignore_errors=True)
 
 
 class EpochLines:
@@ -122,6 +143,9 @@ def execute_run(notebook, key, parameters, project, topic, timeout):
 
 def reason(exception):
     """Put an exception into one line: for a failing cell its own error, not papermill's page about it."""
+    if isinstance(exception, DeadKernelError | KilledWorker):
+        who = "Kernel" if isinstance(exception, DeadKernelError) else "Workers"
+        return f"{who} died, as they do when memory runs out: fewer runs at a time (--jobs) need less"
     if isinstance(exception, PapermillExecutionError):
         exception = f"{exception.ename}: {exception.evalue}"
     return " ".join(str(exception).split()) or type(exception).__name__
@@ -138,22 +162,34 @@ def execute_notebook(project, name, parameters, timeout=None, **options):
         # Abstract sockets: many kernels may start at once without a clash of ports, and a kill leaves no file behind.
         config.KernelManager.transport = "ipc"
         config.KernelManager.ip = f"@{uuid.uuid4()}"
+    # A kernel of the Python that runs this, whichever the notebook names, and whatever the user's kernelspecs are.
+    own = KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python")
+    path = project / "notebooks" / f"{name}.ipynb"
     deadline = time.monotonic() + (timeout or 0)
-    return papermill.execute_notebook(
-        project / "notebooks" / f"{name}.ipynb",
-        None,  # papermill would write over and over, and not at once
-        parameters=parameters,
-        resources={"metadata": {"path": str(project)}},  # papermill's own `cwd` would move the whole process
-        progress_bar=False,
-        start_timeout=300,
-        timeout_func=(lambda cell: max(1, deadline - time.monotonic())) if timeout else None,
-        config=config,
-        extra_arguments=[
-            "--log-level=CRITICAL",  # a kernel's end would be an error in its log
-            f"--IPKernelApp.exec_lines={QUIET}",
-        ],
-        **options,
-    )
+    # What the user's IPython starts with could change numbers, and not everybody has a home that can be written.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        own.env = ONE_THREAD | {"IPYTHONDIR": folder}
+        config.KernelManager.connection_file = str(Path(folder, "kernel.json"))
+        executed = papermill.execute_notebook(
+            read(path),  # papermill would take braces in the path for parameters
+            None,  # papermill would write over and over, and not at once
+            parameters=parameters,
+            kernel_name="python3",
+            language="python",
+            kernel_manager_class=type("OwnKernel", (AsyncKernelManager,), {"kernel_spec": own}),
+            resources={"metadata": {"path": str(project)}},  # papermill's own `cwd` would move the whole process
+            progress_bar=False,
+            start_timeout=300,
+            timeout_func=(lambda cell: max(1, deadline - time.monotonic())) if timeout else None,
+            config=config,
+            extra_arguments=[
+                "--log-level=CRITICAL",  # a kernel's end would be an error in its log
+                f"--IPKernelApp.exec_lines={QUIET}",
+            ],
+            **options,
+        )
+    executed.metadata.papermill.input_path = str(path)  # instead of the whole notebook once more
+    return executed
 
 
 # In the batch
@@ -181,7 +217,7 @@ def execute(runs, workers, timeout, on_epoch):
         Each run with its `Outcome`, as it ends.
 
     Raises:
-        ClusterError: there are no workers.
+        ClusterError: there are no workers, or there is no scheduler any more.
     """
     with workers as (client, project):
         topic = f"epochs-{client.id}"
@@ -199,6 +235,8 @@ def execute(runs, workers, timeout, on_epoch):
             run = futures.pop(future)  # forgotten, it frees the worker of its result
             if future.status == "finished":
                 yield run, Outcome(*future.result())
+            elif future.cancelled():
+                raise ClusterError(GONE)
             else:
                 yield run, Outcome(0.0, {}, reason(future.exception()))
 
@@ -210,19 +248,44 @@ def local_workers(jobs):
     Raises:
         ClusterError: they can't be started.
     """
-    try:
-        with dask.config.set(UNWATCHED):
-            workers = LocalCluster(
-                n_workers=jobs,
-                threads_per_worker=1,  # two runs of one thread are faster than one of two, on any number of cores
-                memory_limit=0,
-                dashboard_address=":0",  # any free port: several batches may run at once
-                silence_logs=logging.CRITICAL,
-            )
-    except Exception as error:  # whatever it is that Dask fails on
-        raise ClusterError(f"the workers couldn't be started ({reason(error)}): run again") from error
-    with workers, Client(workers) as client:
+    allow_open_files(jobs)
+    with ExitStack() as stack:
+        try:
+            with unstoppable(), dask.config.set(UNWATCHED):
+                workers = LocalCluster(
+                    n_workers=jobs,
+                    threads_per_worker=1,  # two runs of one thread are faster than one of two, on any number of cores
+                    memory_limit=0,
+                    dashboard_address=":0",  # any free port: several batches may run at once
+                    silence_logs=logging.CRITICAL,
+                )
+                client = stack.enter_context(Client(stack.enter_context(workers)))
+        except Exception as error:  # whatever it is that Dask fails on
+            raise ClusterError(
+                f"the workers couldn't be started ({reason(error)}): run again, or with fewer --jobs"
+            ) from error
         yield client, str(ROOT)
+
+
+def allow_open_files(jobs):
+    """Let this process open as many files as so many workers take.
+
+    Raises:
+        ClusterError: it is not allowed so many.
+    """
+    if sys.platform == "win32":  # which knows no such limit
+        return
+    import resource
+
+    needed = FILES + FILES_A_WORKER * jobs
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ClusterError(
+            f"{count(jobs, 'run')} at a time may open {needed} files, and {hard} are allowed: raise `ulimit -n`, or "
+            "give fewer --jobs"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 @contextmanager
@@ -232,20 +295,28 @@ def cluster_workers(scheduler):
     Raises:
         ClusterError: no scheduler answers at the address.
     """
-    try:
-        client = Client(scheduler, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise ClusterError(
-            f"no Dask scheduler answers at {scheduler!r} ({reason(error)}): expected an address such "
-            "as tcp://192.168.0.1:8786, which `dask scheduler` prints when it starts"
-        ) from None
-    with client:
+    with silence_logging_cmgr(logging.CRITICAL), ExitStack() as stack:
+        try:
+            client = stack.enter_context(Client(scheduler, timeout="10s"))
+        except Exception as error:  # whatever it is that Dask fails on
+            tls = scheduler.startswith("tls://")
+            raise ClusterError(
+                f"no Dask scheduler answers at {scheduler!r} ({reason(error)}): expected an address such "
+                "as tcp://192.168.0.1:8786, which `dask scheduler` prints when it starts"
+                + ", and in Dask's configuration, under distributed.comm.tls, the certificates for it"
+                * tls
+            ) from None
         name = f"project-{client.id}"  # several batches, of several versions, may share a cluster
-        client.register_plugin(ProjectCopy(name, travelling_files()), name=name)
-        if not client.scheduler_info()["workers"]:
-            print(f"No worker has joined yet: waiting for `dask worker {scheduler} --nthreads 1`", flush=True)
-        yield client, name
-        client.unregister_worker_plugin(name)
+        try:
+            client.register_plugin(ProjectCopy(name, travelling_files()), name=name)
+            if not client.scheduler_info()["workers"]:
+                print(f"No worker has joined yet: waiting for `dask worker {scheduler} --nthreads 1`", flush=True)
+            yield client, name
+        except CommClosedError:
+            raise ClusterError(GONE) from None
+        finally:
+            with suppress(Exception):  # whatever Dask fails on where the scheduler has gone
+                client.unregister_worker_plugin(name)
 
 
 def travelling_files():
@@ -255,4 +326,4 @@ def travelling_files():
     for name in fashion_mnist.FILES:
         path = folder / name if (folder / name).is_file() else folder / f"{name}.gz"
         paths[fashion_mnist.DATA.relative_to(ROOT) / fashion_mnist.LAYOUT / path.name] = path
-    return {str(relative): path.read_bytes() for relative, path in paths.items()}
+    return {relative.as_posix(): path.read_bytes() for relative, path in paths.items()}

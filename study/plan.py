@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from common import ROOT
+from common.errors import UserError
 from common.parameters import AUGMENTATIONS, check_names, check_parameters
 from study import claims, notebooks
 from study.record import device_kind, run_key
@@ -14,7 +15,7 @@ from study.table import can_be_cut
 START, EPOCH = 7, 6.5
 
 
-class BatchError(Exception):
+class BatchError(UserError):
     """A batch can't do what it is asked for; the message says why, and what helps."""
 
 
@@ -61,11 +62,15 @@ class Run:
             return self.parameters
         return self.parameters | {"runs_folder": "runs", "device": device_kind(self.parameters["device"])}
 
-    def __str__(self):
+    def name(self, known=()):
+        """Name the run by what differs from its notebook, without parameters that the reader knows already."""
         defaults = notebooks.defaults(self.notebook)
-        usual = ("seed", "runs_folder")
+        usual = ("seed", "runs_folder", *known)
         changed = [f"{n} {v}" for n, v in self.parameters.items() if n not in usual and v != defaults[n]]
         return ", ".join([f"{self.notebook} seed {self.parameters['seed']}", *changed])
+
+    def __str__(self):
+        return self.name()
 
 
 def plan(figures, sweeps, seeds, overrides, runs_folder):

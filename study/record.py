@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 from common import ROOT, fashion_mnist
-from common.files import write_at_once
+from common.errors import UserError
+from common.files import expanded, write_at_once
 from common.parameters import PARAMETERS
 
 TRAINING_VERSION = 2  # to be raised whenever the code changes the numbers that a run gives
@@ -43,10 +44,10 @@ def run_key(parameters):
 def device_kind(name):
     """Return the kind of device that a name means here, cpu or cuda; ValueError if this machine hasn't got it.
 
-    PyTorch, which takes seconds to import, is asked only where there may be a GPU.
+    PyTorch, which takes seconds to import, is asked only where there may be a GPU, or where it is imported already.
     """
     may_have_gpu = sys.platform != "linux" or any(Path("/dev", driver).exists() for driver in GPU_DRIVERS)
-    if name == "cpu" or (name == "auto" and not may_have_gpu):
+    if name == "cpu" or (name == "auto" and not may_have_gpu and "torch" not in sys.modules):
         return "cpu"
     from my_utils import get_device
 
@@ -111,17 +112,23 @@ def write_record(notebook, parameters, net, history, correct):
         "data": fashion_mnist.CHECKSUM,
         "training_version": TRAINING_VERSION,
     }
-    folder = ROOT / parameters["runs_folder"]
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = ROOT / expanded(parameters["runs_folder"])
     path = folder / f"{run_key(parameters)}.json"
-    write_at_once(path, to_line(record))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_at_once(path, to_line(record))
+    except OSError as error:
+        hint = "set the parameter runs_folder to a folder that can be written to"
+        raise UserError(f"the record can't be written to {folder} ({error.strerror}); {hint}") from None
     return path
 
 
 def _torchvision_version():
     """Read torchvision's version out of its files, since the package itself takes seconds to import."""
     files = Path(importlib.util.find_spec("torchvision").origin).parent
-    written = re.search(r"""^__version__ = ['"](.+)['"]$""", (files / "version.py").read_text(), re.MULTILINE)
+    written = re.search(
+        r"""^__version__ = ['"](.+)['"]$""", (files / "version.py").read_text(encoding="utf-8"), re.MULTILINE
+    )
     return written[1] if written else importlib.metadata.version("torchvision")
 
 
@@ -142,7 +149,7 @@ def recognised(record):
 def processor():
     """Name this machine's processor."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

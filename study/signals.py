@@ -118,4 +118,4 @@ def write(folder):
 
 def read(folder="figures"):
     """Read what `write` left; a relative folder starts at the project's root."""
-    return json.loads((ROOT / folder / FILE).read_text())
+    return json.loads((ROOT / folder / FILE).read_text(encoding="utf-8"))

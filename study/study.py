@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from common import ROOT
-from common.files import write_at_once
+from common.errors import UserError
+from common.files import expanded, write_at_once
 from study import claims, effects, per_image, selection, verdicts
 from study.record import to_line
 from study.samples import CONFIDENCE, Pair, Sample
@@ -63,7 +64,15 @@ class Study:
             ClaimsError, NotebookError: claims.yaml or a notebook is damaged.
             ValueError: the table of records is damaged.
         """
-        return cls(read_records(ROOT / folder / TABLE), claims.load(), overrides or {})
+        return cls(read_records(ROOT / expanded(folder) / TABLE), claims.load(), overrides or {})
+
+    def check_that_it_has_figures(self):
+        """Raise a UserError if no record is of a figure's setting: then there is nothing to report."""
+        if not self.figures:
+            raise UserError(
+                f"none of {len(self.records)} records is of a figure, with overrides {self.overrides}: expected "
+                "overrides to hold in what a trial's runs differ from the notebooks, such as {'num_epochs': 3}"
+            )
 
     def records_of(self, setting):
         """Return the records of a setting, one a seed; in a trial, of the setting as the trial changes it."""

@@ -3,6 +3,7 @@
 import json
 import time
 
+from common.errors import UserError
 from common.files import write_at_once
 from common.parameters import check_parameters
 from study.record import COLUMNS, IN_EVERY_RECORD, IN_KEY, TRAINING_VERSION, determinants, record_key, to_line
@@ -22,7 +23,7 @@ def read_records(path):
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise ValueError(f"{path} can't be read ({error.strerror}): expected a file of records; delete it") from None
+        raise UserError(f"{path} can't be read ({error.strerror}): expected a file of records; delete it") from None
     records = {}
     for number, line in enumerate(lines or [b""], 1):
         try:
@@ -34,7 +35,7 @@ def read_records(path):
         except (ValueError, KeyError, IndexError, TypeError, ArithmeticError, RecursionError):
             sound = False
         if not sound or key in records:
-            raise ValueError(
+            raise UserError(
                 f"{path}, line {number}, is damaged: expected the record of a run with its checksum, once; "
                 "restore the file, or delete the line and run again"
             )

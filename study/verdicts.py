@@ -154,7 +154,8 @@ def agreement(record, table):
     low, high = sample.range_of_runs
     verdict = EQUIVALENT if low - ROUNDING <= accuracy <= high + ROUNDING else DIFFERENT
     return (
-        f"{verdict}: {accuracy:.4f}, one more of the {sample.num_seeds} runs would fall into {low:.4f} to {high:.4f}"
+        f"{verdict}: {formatting.accuracy(accuracy)}, one more of the {sample.num_seeds} runs would fall into "
+        f"{formatting.interval((low, high), formatting.accuracy)}"
     )
 
 

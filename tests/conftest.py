@@ -107,8 +107,8 @@ def batch(tmp_path_factory, data_folder):
         if not printed.exists():
             done = run_batch(*SWEEP, *TINY, "--jobs", 2, "--output", output)
             assert done.returncode == 0, done.stdout + done.stderr
-            printed.write_text(done.stdout)
-    return output, printed.read_text()
+            printed.write_text(done.stdout, encoding="utf-8")
+    return output, printed.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

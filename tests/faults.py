@@ -133,7 +133,7 @@ class Batch:
         return not pid
 
     def text(self):
-        return self.printed.read_text()
+        return self.printed.read_text(encoding="utf-8")
 
 
 def files(output):
@@ -184,7 +184,7 @@ def count_steps(output, before):
     shutil.copytree(before, output)
     log = output.with_suffix(".log")
     Batch(output, [0, 1], FAULT_FOLDER=str(output), FAULT_LOG=str(log), FAULT_AT="-1", FAULT_KIND="killed").wait()
-    return log.read_text().splitlines()
+    return log.read_text(encoding="utf-8").splitlines()
 
 
 def fail_at(fault, output, before, reference, known):
@@ -202,7 +202,7 @@ def fail_at(fault, output, before, reference, known):
     log = output.with_suffix(".log")
     batch = Batch(output, [0, 1], FAULT_FOLDER=str(output), FAULT_LOG=str(log), FAULT_AT=str(number), FAULT_KIND=kind)
     ended = {0: "absorbed", 1: "error of one line"}.get(batch.wait(), "killed")
-    if len(log.read_text().splitlines()) <= number:
+    if len(log.read_text(encoding="utf-8").splitlines()) <= number:
         ended = "not reached"
     check(output, [files(before), reference], finished_records(before))
     kept = finished_records(output)
@@ -245,7 +245,7 @@ def fail_at_every_step(folder, share=1.0, seed=0, lanes=1):
             os._exit(0)
     for pid in pids:
         os.waitpid(pid, 0)
-    tried = [json.loads(line) for path in results for line in path.open()]
+    tried = [json.loads(line) for path in results for line in path.open(encoding="utf-8")]
     broken = [f"{kind} at step {number}: {ended}" for number, kind, ended in tried if ended.startswith("BROKEN")]
     if broken or len(tried) < len(faults):
         raise Broken("\n".join(broken) or f"only {len(tried)} of {len(faults)} faults were tried")
@@ -254,7 +254,7 @@ def fail_at_every_step(folder, share=1.0, seed=0, lanes=1):
 
 def _fail_in_a_lane(faults, results, reference):
     known = []
-    with results.open("w", buffering=1) as file:
+    with results.open("w", buffering=1, encoding="utf-8") as file:
         for before, (number, kind) in faults:
             try:
                 ended = fail_at((number, kind), results.with_suffix(".batch"), before, reference, known)

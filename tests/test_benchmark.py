@@ -10,7 +10,7 @@ from benchmarks.contenders import CONTENDERS
 from common import ROOT
 from common.curves import to_svg
 
-RESULTS = json.loads((ROOT / "figures" / "benchmark.json").read_text())
+RESULTS = json.loads((ROOT / "figures" / "benchmark.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -64,8 +64,8 @@ def test_every_contender_was_measured_in_every_setting_in_turn():
 
 
 def test_the_page_on_speed_shows_the_committed_measurements():
-    assert benchmark.table(RESULTS) in (ROOT / "docs" / "speed.md").read_text()
+    assert benchmark.table(RESULTS) in (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
 
 
 def test_the_committed_drawing_is_that_of_the_committed_measurements():
-    assert (ROOT / "figures" / "benchmark.svg").read_text() == to_svg(benchmark.draw(RESULTS))
+    assert (ROOT / "figures" / "benchmark.svg").read_text(encoding="utf-8") == to_svg(benchmark.draw(RESULTS))

@@ -83,7 +83,7 @@ def put(value):
 
 
 def write_yaml(path, content):
-    path.write_text(yaml.safe_dump(content, sort_keys=False, explicit_end=True))
+    path.write_text(yaml.safe_dump(content, sort_keys=False, explicit_end=True), encoding="utf-8")
     return path
 
 
@@ -341,9 +341,9 @@ def sources():
     for package in ("common", "fast", "study", "report"):
         modules += (ROOT / package).rglob("*.py")
     for path in modules:
-        yield str(path.relative_to(ROOT)), path.read_text()
+        yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
     for path in (ROOT / "notebooks").glob("*.ipynb"):
-        cells = json.loads(path.read_text())["cells"]
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         yield path.name, "\n".join("".join(cell["source"]) for cell in cells)
 
 
@@ -568,7 +568,7 @@ def test_a_label_and_steps_may_be_left_out(tmp_path):
 @pytest.mark.parametrize("content", ["[]\n", "- figures\n- sweeps\n", "figures\n", "5\n"])
 def test_a_file_that_is_no_mapping_is_refused_at_the_top(tmp_path, content):
     path = tmp_path / "claims.yaml"
-    path.write_text(f"{content}\n...\n")
+    path.write_text(f"{content}\n...\n", encoding="utf-8")
     assert ", at the top: " in refusal_of(path)
 
 
@@ -577,7 +577,7 @@ def test_a_file_that_is_no_mapping_is_refused_at_the_top(tmp_path, content):
 )
 def test_a_file_that_is_no_yaml_is_refused(tmp_path, content):
     path = tmp_path / "claims.yaml"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     assert "not valid YAML" in refusal_of(path)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -45,7 +46,7 @@ def start():
     def start_process(command, folder):
         folder.mkdir()
         environment = {name: value for name, value in os.environ.items() if name != "FASHION_MNIST"}
-        with (folder / "log").open("w") as log:
+        with (folder / "log").open("w", encoding="utf-8") as log:
             options = {"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True}
             processes.append(subprocess.Popen(command, cwd=folder, env=environment, **options))
         return processes[-1]
@@ -96,7 +97,7 @@ def finished(tmp_path_factory, start, other_network):
     # Should the tests themselves be killed, the scheduler ends after a while, and with it the workers.
     start([*DASK, "scheduler", *options, "--idle-timeout", "300s"], folder / "scheduler")
     wait_until(contact.exists)
-    port = json.loads(contact.read_text())["address"].rpartition(":")[2]
+    port = json.loads(contact.read_text(encoding="utf-8"))["address"].rpartition(":")[2]
     address, prefix = "127.0.0.1", []
     if other_network:
         hidden = [project, output, *(path for path in (fashion_mnist.DATA, fashion_mnist.DEBIAN) if path.exists())]
@@ -165,24 +166,78 @@ def test_a_kernel_that_does_not_start_is_tried_again_and_a_cell_that_fails_is_no
     )
     nbformat.write(notebook, broken)
     # A kernel that ends at once when it is started for the first time.
-    start = f"mkdir {tmp_path}/started && exit 1; exec {sys.executable} -m ipykernel_launcher -f $0"
-    kernel = {"argv": ["sh", "-c", start, "{connection_file}"], "display_name": "Python 3", "language": "python"}
-    (tmp_path / "kernels" / "python3").mkdir(parents=True)
-    (tmp_path / "kernels" / "python3" / "kernel.json").write_text(json.dumps(kernel))
+    start = f"""import os
+if not os.path.exists({str(tmp_path / "started")!r}):
+    os.mkdir({str(tmp_path / "started")!r})
+    raise SystemExit(1)
+from ipykernel import kernelapp
+kernelapp.launch_new_instance()"""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "ipykernel_launcher.py").write_text(start, encoding="utf-8")
 
     arguments = ["3", *TINY, "--jobs", 1, "--output", tmp_path / "out"]
-    done = start_batch(*arguments, root=project, env={**os.environ, "JUPYTER_PATH": str(tmp_path)})
+    done = start_batch(*arguments, root=project, env={**os.environ, "PYTHONPATH": str(tmp_path / "first")})
     _, err = done.communicate(timeout=400)
     assert (tmp_path / "started").exists()
     assert "figure_3 seed 0, num_epochs 3, train_limit 600: ZeroDivisionError: division by zero" in err
-    assert (tmp_path / "tries").read_text() == "tried\n"
+    assert (tmp_path / "tries").read_text(encoding="utf-8") == "tried\n"
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere", "tcp://"])
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere", "tcp://", "tls://127.0.0.1:1"])
 def test_a_scheduler_that_does_not_answer_is_one_clear_line(tmp_path, address):
     with pytest.raises(SystemExit, match=f"^reproduce.py: no Dask scheduler answers at '{address}'") as refused:
         main(["4", *TINY, "--scheduler", address, "--output", str(tmp_path)])
     assert "\n" not in refused.value.code
+
+
+def test_a_scheduler_that_goes_in_mid_batch_is_one_clear_line(tmp_path, start):
+    contact = tmp_path / "scheduler.json"
+    command = [*DASK, "scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", contact]
+    scheduler = start([*command, "--idle-timeout", "300s"], tmp_path / "scheduler")
+    wait_until(contact.exists)
+    address = f"tcp://127.0.0.1:{json.loads(contact.read_bytes())['address'].rpartition(':')[2]}"
+    with start_batch("4", *TINY, "--scheduler", address, "--output", tmp_path / "output") as batch_process:
+        for line in batch_process.stdout:
+            if line.startswith("No worker has joined yet"):
+                break
+        scheduler.terminate()
+        _, err = batch_process.communicate(timeout=100)
+    assert batch_process.returncode == 1
+    assert err == f"reproduce.py: {cluster.GONE}\n"
+
+
+def test_a_batch_that_is_stopped_leaves_nothing_on_a_worker(tmp_path):
+    """Dask itself lets a run go on that was begun: its kernel runs in the copy of the project."""
+    copy = cluster.ProjectCopy("copy", {"notebooks/a.ipynb": b"{}"})
+    worker = SimpleNamespace(local_directory=str(tmp_path))
+    copy.setup(worker)
+    with (
+        subprocess.Popen(["sleep", "100"], cwd=tmp_path / "copy") as kernel,
+        subprocess.Popen(["sleep", "100"]) as other,
+    ):
+        copy.teardown(worker)
+        assert kernel.wait(timeout=10) == -signal.SIGKILL
+        assert other.poll() is None
+        other.kill()
+    assert not (tmp_path / "copy").exists()
+
+
+def test_as_many_files_may_be_open_as_the_workers_take():
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, limits[1]))
+        cluster.allow_open_files(4)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_too_few_open_files_are_one_clear_line(tmp_path):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    process = start_batch("4", *TINY, "--output", tmp_path, preexec_fn=limit)
+    _, err = process.communicate(timeout=100)
+    assert err.startswith("reproduce.py: 1 run at a time may open 110 files, and 64 are allowed: raise `ulimit -n`")
+    assert err.count("\n") == 1
 
 
 def test_workers_of_this_machine_leave_its_cores_to_the_training():

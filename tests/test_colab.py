@@ -25,6 +25,7 @@ if not hasattr(fashion_mnist, "everything"):  # the first notebook reads the dat
 fashion_mnist.load = lambda root=None: [part[:500] for part in fashion_mnist.everything]
 num_epochs, num_rounds, train_limit = 1, 1, 300
 """
+ADDRESS = "https://github.com/me/my-fork"
 SITE_PACKAGES = next(Path(path) for path in sys.path if Path(path, "jsonschema").is_dir())
 
 
@@ -35,7 +36,7 @@ def git(*arguments, folder):
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """Commit the files as they are now to a repository that git takes for the one at the project's address."""
+    """Commit the files as they are now to a repository that git takes for the one at a fork's address."""
     folder = tmp_path_factory.mktemp("repository")
     git("init", folder, folder=folder)
     git(f"--git-dir={folder / '.git'}", "--work-tree=.", "add", "--all", folder=ROOT)
@@ -43,7 +44,7 @@ def repository(tmp_path_factory):
     return {
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": f"url.{folder.as_uri()}.insteadOf",
-        "GIT_CONFIG_VALUE_0": colab.REPOSITORY,
+        "GIT_CONFIG_VALUE_0": ADDRESS,
     }
 
 
@@ -61,7 +62,7 @@ def machine(repository, tmp_path_factory):
     spec.parent.mkdir(parents=True)
     sign = "--IPKernelApp.exec_lines=import google.colab"
     command = [str(PYTHON), "-m", "ipykernel_launcher", "-f", "{connection_file}", sign]
-    spec.write_text(json.dumps({"argv": command, "display_name": "Colab", "language": "python"}))
+    spec.write_text(json.dumps({"argv": command, "display_name": "Colab", "language": "python"}), encoding="utf-8")
     environment = os.environ | repository | {"PYTHONPATH": str(folder), "JUPYTER_PATH": str(folder)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(folder))
@@ -95,12 +96,13 @@ def test_a_notebook_runs_in_colab_from_top_to_bottom(machine, name):
     for cell in nbformat.read(ROOT / "notebooks" / name, as_version=4).cells:
         if cell.cell_type == "code":
             is_tagged = "parameters" in cell.metadata.get("tags", [])
-            messages = machine(f"{cell.source}\n{small}" if is_tagged else cell.source)
+            source = cell.source.replace(colab.REPOSITORY, ADDRESS)
+            messages = machine(f"{source}\n{small}" if is_tagged else source)
             assert not [message for message in messages if message["content"].get("name") == "stderr"], messages
 
 
 def test_the_panels_train_with_colabs_widgets(machine):
-    machine(colab.SET_UP.format(repository=colab.REPOSITORY))
+    machine(colab.SET_UP.format(repository=ADDRESS))
     machine(f"from report import panels\n{SMALL}")
     machine("training = panels.Training(num_epochs=2, train_limit=300); training.show()")
     machine("panels.show_network(training); panels.show_mistakes(training)")
@@ -117,16 +119,69 @@ def test_what_is_committed_is_what_stamping_gives(tmp_path):
 
 def test_a_fork_changes_one_line_and_stamps(tmp_path):
     stamped = copy_of_the_stamped(tmp_path)
-    script = (tmp_path / "colab.py").read_text()
+    script = (tmp_path / "colab.py").read_text(encoding="utf-8")
     assert script.count(colab.REPOSITORY) == 1
-    (tmp_path / "colab.py").write_text(script.replace(colab.REPOSITORY, "https://github.com/me/my-fork"))
+    (tmp_path / "colab.py").write_text(script.replace(colab.REPOSITORY, ADDRESS), encoding="utf-8")
     subprocess.run([sys.executable, "colab.py", "stamp"], cwd=tmp_path, check=True)
+    assert_stamped(tmp_path, stamped)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://github.com/me/my-fork",
+        "https://github.com/me/my-fork.git",
+        "https://a-token@github.com/me/my-fork.git/",
+        "git@github.com:me/my-fork.git",
+        "ssh://git@github.com/me/my-fork",
+        "ssh://git@ssh.github.com:443/me/my-fork.git",
+    ],
+)
+def test_an_origin_on_github_is_the_address(tmp_path, monkeypatch, origin):
+    with_origin(tmp_path, origin)
+    monkeypatch.setattr(colab, "ROOT", tmp_path)
+    assert colab.address() == ADDRESS
+
+
+@pytest.mark.parametrize(
+    "origin", ["/srv/git/my-fork", "https://gitlab.com/me/my-fork", "https://github.com/me", None]
+)
+def test_any_other_origin_is_not(tmp_path, monkeypatch, origin):
+    with_origin(tmp_path, origin)
+    monkeypatch.setattr(colab, "ROOT", tmp_path)
+    assert colab.address() == colab.REPOSITORY
+
+
+def test_the_origin_of_a_repository_around_the_project_is_not_its_own(tmp_path, monkeypatch):
+    with_origin(tmp_path, ADDRESS)
+    monkeypatch.setattr(colab, "ROOT", tmp_path / "project")
+    assert colab.address() == colab.REPOSITORY
+
+
+def test_a_clone_of_a_fork_is_stamped_with_its_origin_and_keeps_it_without_git(tmp_path):
+    stamped = copy_of_the_stamped(tmp_path)
+    with_origin(tmp_path, "git@github.com:me/my-fork.git")
+    done = subprocess.run([sys.executable, "colab.py", "stamp"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == f"The repository's address is {ADDRESS}\n"
+    assert_stamped(tmp_path, stamped)
+    shutil.rmtree(tmp_path / ".git")
+    subprocess.run([sys.executable, "colab.py", "stamp"], cwd=tmp_path, check=True)
+    assert_stamped(tmp_path, stamped)
+
+
+def with_origin(folder, origin):
+    git("init", folder, folder=folder)
+    if origin:
+        git("remote", "add", "origin", origin, folder=folder)
+
+
+def assert_stamped(folder, stamped):
     for path in stamped:
-        text = (tmp_path / path).read_text()
+        text = (folder / path).read_text(encoding="utf-8")
         assert "me/my-fork/" in text
         assert colab.REPOSITORY.removeprefix("https://github.com/") not in text, path
         if path.suffix == ".ipynb":
-            assert '"https://github.com/me/my-fork' in text.replace("\\", "")
+            assert f'"{ADDRESS}' in text.replace("\\", "")
 
 
 def copy_of_the_stamped(folder):

@@ -17,7 +17,7 @@ from study import claims
 from study.table import TABLE, read_records
 from tests.faults import copy_project
 
-CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 FIGURE, COMPARISON, SWEEP = re.findall(r"```yaml\n(.*?)```", CONTRIBUTING, re.DOTALL)
 
 
@@ -30,10 +30,10 @@ def extended(tmp_path_factory):
         cell.source = cell.source.replace('figure = "figure_9"', 'figure = "figure_10"')
         cell.source = cell.source.replace("learning_rate: float = 0.001", "learning_rate: float = 0.002")
     nbformat.write(notebook, project / "notebooks" / "figure_10.ipynb")
-    text = (project / "claims.yaml").read_text()
+    text = (project / "claims.yaml").read_text(encoding="utf-8")
     for section, entry in (("figures", FIGURE), ("comparisons", COMPARISON), ("sweeps", SWEEP)):
         text = text.replace(f"\n{section}:\n", f"\n{section}:\n{entry}", 1)
-    (project / "claims.yaml").write_text(text)
+    (project / "claims.yaml").write_text(text, encoding="utf-8")
     return project
 
 
@@ -65,10 +65,11 @@ def test_a_figure_without_a_notebook_is_one_clear_line(extended, tmp_path, monke
     path = tmp_path / "claims.yaml"
     path.write_text(
         (extended / "claims.yaml")
-        .read_text()
+        .read_text(encoding="utf-8")
         .replace("  figure_10:", f"  {wrong}:")
         .replace("notebook: figure_10", "notebook: figure_9")
-        .replace("figure: 10", "figure: 9")
+        .replace("figure: 10", "figure: 9"),
+        encoding="utf-8",
     )
     with pytest.raises(claims.ClaimsError, match=re.escape(complaint)):
         claims.read(path)
@@ -77,12 +78,12 @@ def test_a_figure_without_a_notebook_is_one_clear_line(extended, tmp_path, monke
 def test_an_optimizer_and_an_augmentation_are_added_by_one_edit_and_one_command(tmp_path):
     project = copy_project(tmp_path / "project")
     path = project / "common" / "parameters.py"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     text = text.replace('"AdamW")', '"AdamW", "RMSprop")', 1)
     text = text.replace(
         "AUGMENTATIONS = {", 'AUGMENTATIONS = {\n    "RandomVerticalFlip": Augmentation({}, cost=3.0),', 1
     )
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
     def python(*command):
         done = subprocess.run([sys.executable, *command], cwd=project, capture_output=True, text=True, timeout=300)
@@ -93,15 +94,16 @@ def test_an_optimizer_and_an_augmentation_are_added_by_one_edit_and_one_command(
     (cell,) = (c for c in nbformat.read(project / "notebooks" / "figure_4.ipynb", 4).cells if c.id == "parameters")
     assert '# @param ["SGD", "Adam", "AdamW", "RMSprop"] #' in cell.source
     new = ["-p", "optimizer_name", "RMSprop", "-p", "augmentation", "['RandomVerticalFlip']"]
-    usual, slower = (python("reproduce.py", "4", "--list", *options).split()[0] for options in ([], new))
-    assert int(slower.split(":")[0]) >= 3 * int(usual.split(":")[0])
+    lists = [python("reproduce.py", "4", "--list", *options) for options in ([], new)]
+    usual, slower = (int(re.search(r"^ *(\d+):\d+  figure_4", text, re.MULTILINE)[1]) for text in lists)
+    assert slower >= 3 * usual
     controls = "from report.panels.training import make_controls; c = make_controls(); print(c['{}'].options)"
     assert "RMSprop" in python("-c", controls.format("optimizer_name"))
     assert "RandomVerticalFlip" in python("-c", controls.format("augmentation"))
     new = ["-p", "optimizer_name", "RMSprop", "-y", "augmentation: [RandomVerticalFlip]"]
     python("-m", "papermill", "notebooks/figure_4.ipynb", "out.ipynb", *TINY, *new)
     (path,) = (project / "runs").glob("*.json")
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     assert (record["optimizer_name"], record["augmentation"]) == ("RMSprop", ["RandomVerticalFlip"])
 
 
@@ -114,19 +116,20 @@ def listed(capsys, *arguments):
 
 
 def test_a_list_names_every_run_with_its_time_and_writes_nothing(capsys, tmp_path):
-    *runs, last = listed(capsys, "4", "9", "--seeds", "0", "1", "--jobs", "2", "--output", str(tmp_path / "out"))
+    *runs, todo, last = listed(capsys, "4", "9", "--seeds", "0", "1", "--jobs", "2", "--output", str(tmp_path / "out"))
     assert [line.split(maxsplit=1)[1] for line in runs] == [f"figure_{f} seed {s}" for s in (0, 1) for f in (4, 9)]
     times = {line.split()[1]: int(line.split()[0].split(":")[0]) for line in runs}
     assert times["figure_9"] > 2 * times["figure_4"] > 0
-    assert last.startswith("4 runs, 4 of them to do; ")
+    assert todo.startswith("4 runs, 4 to do; ")
     assert re.search(r"2 at a time they would take about \d+:\d\d$", last)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_list_knows_what_is_done(capsys, batch):
-    *runs, last = listed(capsys, "3", "4", "--seeds", "0", "7", *TINY, "--output", str(batch[0]))
+    trial, *runs, todo, _ = listed(capsys, "3", "4", "--seeds", "0", "7", *TINY, "--output", str(batch[0]))
+    assert trial == "Trial: num_epochs 3, train_limit 600"
     assert [line.split()[0] == "done" for line in runs] == [True, True, False, False]
-    assert last.startswith("4 runs, 2 of them to do")
+    assert todo.startswith("4 runs, 2 to do; ")
 
 
 def test_the_help_teaches_by_examples_that_work(capsys):
@@ -146,7 +149,7 @@ def test_a_commit_is_formatted_and_its_notebooks_lose_their_outputs(tmp_path):
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
     for name in (".pre-commit-config.yaml", ".gitignore", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "untidy.py").write_text("import math, sys\nprint( 'a' )\n")
+    (tmp_path / "untidy.py").write_text("import math, sys\nprint( 'a' )\n", encoding="utf-8")
     cell = nbformat.v4.new_code_cell("1 + 1", outputs=[nbformat.v4.new_output("stream", text="2")])
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "run.ipynb")
     for command in (["init", "--quiet"], ["add", "untidy.py", "run.ipynb"]):
@@ -156,13 +159,37 @@ def test_a_commit_is_formatted_and_its_notebooks_lose_their_outputs(tmp_path):
         hooks, cwd=tmp_path, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    assert (tmp_path / "untidy.py").read_text() == 'print("a")\n'
+    assert (tmp_path / "untidy.py").read_text(encoding="utf-8") == 'print("a")\n'
     assert nbformat.read(tmp_path / "run.ipynb", 4).cells[0].outputs == []
 
 
 def test_the_citation_has_what_its_format_asks_for():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["cff-version"] == "1.2.0"
     assert {"title", "message", "authors", "license"} <= citation.keys()
     for work in (citation, *citation["references"]):
         assert all("name" in author or "family-names" in author for author in work["authors"])
+
+
+def bibtex(work):
+    """Write a work of CITATION.cff as the lines of its entry in BibTeX."""
+    names = [
+        f"{author['family-names']}, {author['given-names']}" if "family-names" in author else author["name"]
+        for author in work["authors"]
+    ]
+    of_a_group = len(names) == 1 and "name" in work["authors"][0]
+    authors = f"{{{names[0]}}}" if of_a_group else " and ".join(names).replace("and and others", "and others")
+    fields = {"author": authors, "title": f"{{{work['title']}}}"}
+    fields["year"] = work.get("year") or work["date-released"].year
+    if "version" in work:
+        fields["note"] = f"Version {work['version']}"
+    for identifier in work.get("identifiers", []):
+        fields |= {"eprint": identifier["value"].removeprefix("arXiv:"), "archiveprefix": "arXiv"}
+    return [f"  {name} = {{{value}}}," for name, value in fields.items()]
+
+
+def test_the_entries_for_bibtex_are_those_of_the_citation_file():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "citing.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^@misc\{\S+,\n(.*?)^\}", page, re.MULTILINE | re.DOTALL)
+    assert [entry.splitlines() for entry in entries] == [bibtex(w) for w in (citation, *citation["references"])]

@@ -1,16 +1,20 @@
 """The curves of a training: what is drawn of them, in which forms, and what is said about them in words."""
 
 import base64
+import dataclasses
 import math
 import re
 from xml.etree import ElementTree
 
+import matplotlib as mpl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
-from common.curves import compare, describe, describe_curves, plot_curves, show, to_pdf, to_svg
+from common import curves
+from common.curves import LiveCurve, compare, describe, describe_curves, plot_curves, show, to_pdf, to_svg
+from study import claims
 
 # Drawings
 
@@ -136,6 +140,98 @@ def test_a_shown_figure_is_a_drawing_with_its_alternative_text(monkeypatch):
     assert options == {"metadata": {"image/svg+xml": {"alt": 'Rising "curves" of <1.'}}, "raw": True}
 
 
+# A training under way
+
+
+def test_a_training_under_way_has_room_for_all_its_epochs_and_the_legend_says_how_far_it_is():
+    figure = plot_curves([HISTORY], 0.8, num_epochs=10)
+    for axes in figure.axes:
+        assert axes.get_xlim() == (0.5, 10.5)
+    assert legend_of([HISTORY], num_epochs=10)[2] == "test accuracy, 0.6500 after epoch 2"
+    assert legend_of([HISTORY], num_epochs=2)[2] == "test accuracy, 0.6500 at the end"
+
+
+@pytest.mark.parametrize("num_epochs", [1, 2, 3, 10, 15, 40])
+def test_ticks_are_whole_epochs(num_epochs):
+    for axes in plot_curves([HISTORY[:1] * num_epochs]).axes:
+        ticks = [tick for tick in axes.get_xticks() if 0.5 <= tick <= num_epochs + 0.5]
+        assert ticks
+        assert all(tick == int(tick) for tick in ticks)
+
+
+@pytest.fixture
+def live(monkeypatch):
+    """Return a function that makes a live curve, and what it has shown: lines, and drawings before they became SVG."""
+    now, shown = [0.0], {"line": [], "curve": []}
+
+    class Handle:
+        def __init__(self, content):
+            self.name = "line" if "image/svg+xml" not in content else "curve"
+            self.update(content, raw=True)
+
+        def update(self, content, raw):
+            shown[self.name].append(content.get("image/svg+xml", content["text/plain"]))
+
+    def make(*args):
+        curve = LiveCurve(*args)
+        curve.wait = lambda seconds: now.__setitem__(0, now[0] + seconds)
+        return curve, shown
+
+    monkeypatch.setattr(curves, "display", lambda content, raw, display_id: Handle(content))
+    monkeypatch.setattr(curves, "to_svg", lambda figure: figure)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return make
+
+
+def test_a_live_curve_says_the_epoch_the_batch_and_the_time_left(live):
+    curve, shown = live(2, 10)
+    for number in range(1, 11):
+        curve.wait(4)
+        curve.on_batch(number)
+    curve.on_epoch(HISTORY[:1])
+    curve.on_batch(1)  # too soon after the last one to be told
+    curve.wait(40)
+    curve.on_epoch(HISTORY)
+    assert shown["line"] == [
+        "epoch 1 of 2",
+        "epoch 1 of 2, batch 1 of 10, 1:16 left",
+        *(f"epoch 1 of 2, batch {n} of 10, {(20 - n) * 4 // 60}:{(20 - n) * 4 % 60:02d} left" for n in range(2, 11)),
+        "epoch 2 of 2, 0:40 left",
+        f"2 epochs in 1:20: {describe(HISTORY[1])}",
+    ]
+
+
+def test_a_live_curve_of_batches_that_nobody_has_counted_says_what_it_knows(live):
+    curve, shown = live(2)
+    curve.wait(10)
+    curve.on_batch(7)
+    curve.on_epoch(HISTORY[:1])
+    assert shown["line"][1:] == ["epoch 1 of 2, batch 7", "epoch 2 of 2, 0:10 left"]
+
+
+def test_a_live_curve_is_there_before_the_first_epoch_and_its_axes_stay(live):
+    curve, shown = live(2)
+    for end in (1, 2):
+        curve.on_epoch(HISTORY[:end])
+    names = ["training loss", "training accuracy", "test accuracy"]
+    for figure, label in zip(shown["curve"], ["", ", 0.6000 after epoch 1", ", 0.6500 at the end"], strict=True):
+        (axes,) = figure.axes
+        (legend,) = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == [*names[:2], names[2] + label]
+        assert axes.get_xlim() == (0.5, 2.5)
+        assert axes.get_xlabel() == "epoch"
+        assert to_svg(figure)
+    assert [len(line.get_xdata()) for line in shown["curve"][1].axes[0].lines] == [1, 1, 1]
+
+
+def test_a_live_curve_is_drawn_in_the_projects_style_whatever_matplotlib_is_set_to(live):
+    with mpl.rc_context({"axes.facecolor": "black", "font.size": 30}):
+        _, shown = live(2)
+    (figure,) = shown["curve"]
+    assert to_hex(figure.axes[0].get_facecolor()) == "#ffffff"
+    assert figure.axes[0].xaxis.label.get_size() == 9
+
+
 # Words
 
 
@@ -176,3 +272,39 @@ def test_two_accuracies_are_the_same_or_differ_by_more_than_no_points(correct, f
         text = compare(accuracy, reported).data
         assert not re.search(r"\b0\.00 points", text)
         assert ("so does this run" in text) == (f"{100 * abs(accuracy - reported):.2f}" == "0.00")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("figure_4", {}, ""),
+        ("figure_4", {"seed": 7, "device": "cuda", "runs_folder": "x", "learning_rate": 0.10}, ""),
+        ("figure_5", {"num_rounds": 1}, ""),
+        ("figure_4", {"train_limit": 20000}, " This run differs from Figure 4 in train_limit 20000."),
+        (
+            "figure_7",
+            {
+                "weight_decay": 1e-06,
+                "batch_norm": True,
+                "augmentation": ["RandomErasing"],
+                "num_hidden": [9, 8, 7, 6, 5],
+            },
+            " This run differs from Figure 7 in weight_decay 0.000001, batch_norm True, "
+            "augmentation ['RandomErasing'], num_hidden [9, 8, 7, 6, 5].",
+        ),
+        ("figure_4", {"schedule": "one_cycle"}, " This run differs from Figure 4 in schedule one_cycle."),
+        ("figure_4", {"schedule": "constant"}, ""),
+    ],
+)
+def test_a_run_of_another_setting_says_in_what_it_differs_from_the_figure(name, changes, said):
+    figure = claims.load().figures[name]
+    text = compare(0.8, figure.reported, figure, figure.setting | changes).data
+    assert f"the report gives **{figure.reported:g}** for Figure {figure.number}" in text
+    assert (text.split("points less.") + text.split("so does this run."))[1] == said
+
+
+def test_values_saved_in_the_notebook_are_not_taken_for_the_figures():
+    figure = claims.load().figures["figure_4"]
+    saved = figure.setting | {"train_limit": 5000, "learning_rate": 0.5}
+    text = compare(0.8, 0.8508, dataclasses.replace(figure, setting=saved), saved).data
+    assert text.endswith("This run differs from Figure 4 in learning_rate 0.5, train_limit 5000.")

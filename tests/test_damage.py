@@ -21,7 +21,7 @@ def test_damaged_inputs_are_refused_in_one_line_and_no_code_in_them_is_run(tmp_p
 
 def test_the_harness_notices_what_is_not_refused(tmp_path):
     path = tmp_path / "file"
-    path.write_text("sound")
+    path.write_text("sound", encoding="utf-8")
     family = damage.Family("file", path, path.read_text, ValueError, path, [])
     with pytest.raises(damage.Broken, match="not noticed"):
         damage.outcome(family, "flipped", None)

@@ -84,7 +84,7 @@ def test_the_committed_figures_have_three_seeds_or_more_of_the_reports_settings(
 
 def test_a_folder_without_runs_gives_sentences_instead_of_drawings(tmp_path, shown):
     empty = Study.read(tmp_path)
-    assert draw_all(empty).keys() == {"claims", "signals"}
+    assert draw_all(empty).keys() == {"classes", "claims", "signals"}
     for show in (figures.show_grid, figures.show_images, figures.show_effects):
         assert "make sweeps" in show(empty).data
     figures.show_figure(empty, "figure_4")
@@ -264,6 +264,15 @@ def test_the_hardest_and_the_most_disputed_images_are_drawn_with_their_labels(da
         assert np.array_equal(axes.images[0].get_array(), images[image])
         assert axes.get_title() == fashion_mnist.CLASSES[labels[image]]
     assert [axes.get_ylabel() for axes in panels] == ["recognised\nby none", "", "most\ndisputed", ""]
+
+
+def test_each_class_is_drawn_by_its_first_test_image_under_its_name(data_folder):
+    *_, images, labels = fashion_mnist.load()
+    panels = drawings.draw_classes().axes
+    assert [axes.get_title() for axes in panels] == list(fashion_mnist.CLASSES)
+    for position, axes in enumerate(panels):
+        first = next(image for image, label in zip(images, labels, strict=True) if label == position)
+        assert np.array_equal(axes.images[0].get_array(), first)
 
 
 def test_every_measured_signal_and_every_finite_loss_is_drawn():

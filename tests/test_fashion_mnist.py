@@ -133,6 +133,15 @@ def test_the_data_set_has_the_known_shapes_class_counts_mean_and_deviation(plain
     assert test_images.max() == 255
 
 
+@pytest.mark.parametrize("given", ["root", "variable"])
+def test_a_named_folder_may_begin_with_the_sign_for_home(given, plain, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    put(tmp_path / "images", plain)
+    if given == "variable":
+        monkeypatch.setenv("FASHION_MNIST", "~/images")
+    assert fashion_mnist.find("~/images" if given == "root" else None) == tmp_path / "images"
+
+
 @pytest.mark.parametrize("place", [".", LAYOUT])
 @pytest.mark.parametrize("kind", ["plain", "gzipped"])
 def test_a_named_folder_may_hold_plain_or_gzipped_files_itself_or_as_torchvision_does(kind, place, request, tmp_path):
@@ -377,5 +386,5 @@ def test_of_several_processes_that_start_at_once_one_fetches_and_all_load(plain,
         [sys.executable, "-c", RACE, *folders], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "uses").read_text() == "used\n"
+    assert (tmp_path / "uses").read_text(encoding="utf-8") == "used\n"
     assert_fetched(plain)

@@ -1,7 +1,9 @@
 """Files are written whole or not at all."""
 
+import errno
 import os
 
+import psutil
 import pytest
 from conftest import names_in
 
@@ -46,3 +48,28 @@ def test_content_is_on_the_disk_before_it_replaces_the_old(tmp_path, monkeypatch
     monkeypatch.setattr(os, "replace", lambda *given: (calls.append("replace"), replace(*given)))
     write_at_once(tmp_path / "file", "new")
     assert calls == ["fsync", "replace"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_file_is_open_while_it_is_renamed_or_removed(tmp_path, monkeypatch, fails):
+    """Windows would refuse."""
+    replace, unlink, touched = os.replace, os.unlink, []
+
+    def closed(path):
+        touched.append(path)
+        assert path not in [file.path for file in psutil.Process().open_files()]
+
+    def checked_replace(source, target):
+        closed(source)
+        if fails:
+            raise OSError(errno.ENOSPC, "disk full")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", checked_replace)
+    monkeypatch.setattr(os, "unlink", lambda path: (closed(path), unlink(path)))
+    if fails:
+        with pytest.raises(OSError, match="disk full"):
+            write_at_once(tmp_path / "file", "new")
+    else:
+        write_at_once(tmp_path / "file", "new")
+    assert len(touched) == 1 + fails

@@ -119,6 +119,17 @@ def test_a_single_image_is_computed_exactly(batch_norm, training):
     assert_fast_equals_plain(random_net(batch_norm=batch_norm, training=training), 1)
 
 
+@pytest.mark.parametrize("at", range(5))
+def test_a_value_that_can_not_be_normalised_is_refused_as_by_the_plain_net(at):
+    num_hidden = [2] * 5
+    num_hidden[at] = 1
+    net = random_net(6, 4, 3, num_hidden, 2, batch_norm=True)
+    for forward in (plain_forward, fast_forward):
+        with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+            forward(copy.deepcopy(net), images_for(net, 1))
+    assert_fast_equals_plain(net.eval(), 1)
+
+
 @with_and_without_batch_norm
 def test_a_net_with_dropout_is_computed_exactly_in_evaluation(batch_norm):
     assert_fast_equals_plain(random_net(batch_norm=batch_norm, dropout=0.4, training=False), BLOCK + 3)

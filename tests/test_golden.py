@@ -28,7 +28,7 @@ VARIANTS = {name: {} for name in NOTEBOOKS} | {
 
 def history_of(variant):
     """Run a notebook's cells up to the training, in float64, and return the curves."""
-    cells = json.loads((ROOT / "notebooks" / f"{variant.split(',')[0]}.ipynb").read_text())["cells"]
+    cells = json.loads((ROOT / "notebooks" / f"{variant.split(',')[0]}.ipynb").read_text(encoding="utf-8"))["cells"]
     namespace = {}
     for cell in cells:
         if cell["cell_type"] == "code" and "history" not in namespace:
@@ -52,7 +52,7 @@ def float64():
 @pytest.mark.usefixtures("float64", "one_thread", "data_folder")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_numbers_of_a_training_are_those_of_the_training_version(variant):
-    golden = json.loads(GOLDEN.read_text())
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     assert golden["training_version"] == TRAINING_VERSION, "run python -m tests.test_golden, and commit"
     expected = golden["histories"][variant]
     losses = [epoch["train_loss"] for epoch in history_of(variant)]
@@ -63,4 +63,4 @@ if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     histories = {variant: [epoch["train_loss"] for epoch in history_of(variant)] for variant in VARIANTS}
     golden = {"training_version": TRAINING_VERSION, "histories": histories}
-    GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")
+    GOLDEN.write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")

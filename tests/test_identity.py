@@ -23,7 +23,7 @@ def test_a_script_leaves_the_record_of_the_batch(batch, tmp_path):
             sources.append(cell.source)
             if "parameters" in cell.metadata.get("tags", []):
                 sources.append(f"num_epochs, train_limit, runs_folder = 3, 600, {str(tmp_path / 'runs')!r}")
-    (tmp_path / "script.py").write_text("\n".join(sources))
+    (tmp_path / "script.py").write_text("\n".join(sources), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(
         [sys.executable, tmp_path / "script.py"], check=True, cwd=ROOT, env=environment, capture_output=True
@@ -38,7 +38,7 @@ def test_a_script_leaves_the_record_of_the_batch(batch, tmp_path):
 def test_a_check_on_the_same_machine_says_identical_and_changes_nothing(batch, capsys):
     before = {path: path.read_bytes() for path in batch[0].glob("*/*")}
     main(["--check", "4", *TINY, "--jobs", "1", "--output", str(batch[0])])
-    assert capsys.readouterr().out.splitlines()[-1] == "figure_4 seed 0, num_epochs 3, train_limit 600: identical"
+    assert capsys.readouterr().out.splitlines()[-1] == "figure_4 seed 0: identical"
     assert {path: path.read_bytes() for path in batch[0].glob("*/*")} == before
 
 

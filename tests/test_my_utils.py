@@ -11,7 +11,8 @@ from torch import nn
 
 import my_utils as mu
 from common import fashion_mnist
-from common.curves import describe, plot_curves, to_svg
+from common.batches import LONE_IMAGE
+from common.curves import describe
 from common.parameters import AUGMENTATIONS, OPTIMIZERS
 from model import Net
 from study import notebooks
@@ -199,8 +200,9 @@ def test_nothing_is_held_out_unless_asked_for():
 
 
 def test_a_wrong_setting_is_an_error_that_names_it_and_the_choices():
-    for batch_size in (0, -3):
-        assert error_of(loaders, batch_size) == f"batch_size is {batch_size}: expected 1 or more"
+    for size in (0, -3, 25.0, "256"):
+        assert error_of(loaders, size) == f"batch_size is {size!r}: expected a whole number from 1 up"
+        assert error_of(loaders, 10, resize=size) == f"resize is {size!r}: expected a whole number from 1 up"
     message = error_of(loaders, augmentation=["RandomErasing", "Mixup"])
     assert message == f"unknown augmentation 'Mixup': choose from {', '.join(AUGMENTATIONS)}"
 
@@ -517,20 +519,28 @@ def test_a_batch_prints_one_line_an_epoch(capsys):
         assert f"test accuracy {epoch['test_accuracy']:.4f}" in line
 
 
-def test_a_person_who_looks_sees_one_curve_that_grows(capsys, monkeypatch):
-    shown, updates = [], []
+def test_a_person_who_looks_sees_one_line_and_one_curve_from_the_start_on(capsys, monkeypatch):
+    shown = []  # the contents of each display, in their order
 
     class Handle:
-        def update(self, drawing):
-            updates.append(drawing)
+        def __init__(self, content):
+            self.contents = [content]
+            shown.append(self.contents)
+
+        def update(self, content, raw):
+            assert raw
+            self.contents.append(content)
 
     monkeypatch.setattr(mu, "somebody_is_looking", lambda: True)
-    monkeypatch.setattr(mu, "display", lambda *args, **kwargs: shown.append((args, kwargs)) or Handle())
+    monkeypatch.setattr("common.curves.display", lambda content, **_: Handle(content))
     history = fit(linear_net(), *loaders(), num_epochs=2)
     assert capsys.readouterr().out == ""
-    assert shown == [((), {"display_id": True})]
-    expected = [mu.SVG(to_svg(plot_curves([history[:n]]))) for n in (1, 2)]
-    assert [drawing.data for drawing in updates] == [drawing.data for drawing in expected]
+    lines, curves = shown
+    said = [content["text/plain"] for content in lines]
+    assert [said[0], said[-2]] == ["epoch 1 of 2", "epoch 2 of 2"]
+    assert said[-1] == f"2 epochs in 0:00: {describe(history[-1])}"
+    assert len(curves) == 3
+    assert all(content["image/svg+xml"].startswith("<?xml") for content in curves)
 
 
 def test_nobody_is_looking_outside_a_notebook():
@@ -544,3 +554,260 @@ def test_a_net_learns(make, data_set, few_images):
     history = fit(make(), *loaders(train_limit=5000), num_epochs=2)
     assert history[-1]["test_accuracy"] > 0.5
     assert history[1]["train_loss"] < history[0]["train_loss"]
+
+
+# The course's own calls
+
+
+def data_loaders(batch_size=100, **options):
+    """Return torch's DataLoader over the same images, in their order."""
+    return [torch.utils.data.DataLoader(data_iter.dataset, batch_size, **options) for data_iter in loaders()]
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return zip(*epoch_of(loaders()[1]), strict=True)
+
+
+MAKERS = {
+    "DataLoader": data_loaders,
+    "lists": lambda: [list(data_iter) for data_iter in data_loaders()],
+    "DataLoader of a stream": lambda: [torch.utils.data.DataLoader(Stream(), 100)] * 2,
+    "views": lambda: [dict(enumerate(data_iter)).values() for data_iter in data_loaders()],
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_any_iterable_of_batches_can_be_trained_and_measured_on(make):
+    net, (train_iter, test_iter) = linear_net(), make()
+    history = fit(net, train_iter, test_iter, num_epochs=3)
+    assert len(history) == 3
+    assert history[2]["train_loss"] < history[0]["train_loss"]
+    assert mu.evaluate_accuracy(net, test_iter) == history[-1]["test_accuracy"]
+    predicted, labels = mu.predict(net, test_iter)
+    assert labels.tolist() == fashion_mnist.load()[3].tolist()
+    assert mu.predict_correct(net, test_iter).tolist() == (predicted == labels).tolist()
+
+
+def test_a_dataloaders_training_is_that_of_the_same_batches():
+    histories = []
+    for make in (data_loaders, lambda: [list(data_iter) for data_iter in data_loaders()]):
+        histories.append(fit(small_net(), *make(), num_epochs=2))
+    assert histories[0] == histories[1]
+
+
+def test_a_generator_does_for_one_epoch_and_is_refused_for_more_before_anything_is_trained():
+    net, (train_iter, test_iter) = linear_net(), data_loaders()
+    assert len(fit(net, (batch for batch in train_iter), iter(list(test_iter)))) == 1
+    state = copy_of_state(net)
+    once = ", which can be gone through only once, and there are 3 epochs: expected a list or a DataLoader"
+    for batches, kind in [((batch for batch in train_iter), "generator"), (iter([1]), "list_iterator")]:
+        assert error_of(fit, net, batches, test_iter, num_epochs=3) == f"train_iter is a {kind}{once}"
+        assert error_of(fit, net, train_iter, batches, num_epochs=3) == f"test_iter is a {kind}{once}"
+    assert_same_state(net, state)
+
+
+def test_no_batches_are_an_error_that_says_so():
+    net, (train_iter, test_iter) = linear_net(), data_loaders()
+    for name, batches in [("train_iter", ([], test_iter)), ("test_iter", (train_iter, ()))]:
+        assert error_of(fit, net, *batches) == f"{name} has no batch: expected at least one image"
+    used_up = (batch for batch in list(test_iter))
+    mu.evaluate_accuracy(net, used_up)
+    for batches in (used_up, [], (batch for batch in [])):
+        message = error_of(mu.evaluate_accuracy, net.eval(), batches)
+        assert message.startswith("there are no batches, or they were gone through before: expected ")
+    assert error_of(fit, net, used_up, test_iter) == message
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda X, y: X, "(tensor (100, 1, 28, 28))"),
+        (lambda X, y: (X, y, y), "(tensor (100, 1, 28, 28), tensor (100,), tensor (100,))"),
+        (lambda X, y: (X.numpy(), y.numpy()), "(ndarray, ndarray)"),
+        (lambda X, y: {"image": X, "label": y}, "(dict)"),
+        (lambda X, y: (X, y[:, None]), "(tensor (100, 1, 28, 28), tensor (100, 1))"),
+        (lambda X, y: (X, y[1:]), "(tensor (100, 1, 28, 28), tensor (99,))"),
+        (lambda X, y: (X[:0], y[:0]), "(tensor (0, 1, 28, 28), tensor (0,))"),
+    ],
+)
+def test_what_is_no_batch_is_an_error_that_says_what_came(change, found):
+    net, batches = linear_net(), [change(*batch) for batch in loaders()[1]]
+    message = f"a batch is {found}: expected two tensors, images (batch, 1, 28, 28) and labels (batch,)"
+    assert error_of(mu.evaluate_accuracy, net, batches) == error_of(fit, net, batches, batches) == message
+
+
+@pytest.mark.parametrize("make", [small_net, linear_net], ids=["Net", "other"])
+def test_images_and_labels_of_a_wrong_type_are_an_error_that_names_both_types(make):
+    net, batches = make(), list(loaders()[1])
+    pixels = [((255 * X).byte(), y) for X, y in batches]
+    message = "the images are torch.uint8: expected torch.float32, as the network's weights"
+    assert error_of(fit, net, pixels, batches) == error_of(mu.predict, net, pixels) == message
+    for dtype in (torch.int32, torch.float32):
+        numbers = [(X, y.to(dtype)) for X, y in batches]
+        assert error_of(fit, net, numbers, batches) == f"the labels are {dtype}: expected torch.int64"
+    assert net.training  # after the refused `predict` as before
+
+
+def test_a_network_that_takes_pixels_as_they_are_is_not_in_the_way_of_the_check():
+    class Pixels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = linear_net()
+
+        def forward(self, X):
+            return self.net(X.float() / 255)
+
+    pixels = [((255 * X).byte(), y) for X, y in loaders()[1]]
+    (epoch,) = fit(Pixels(), pixels, pixels)
+    assert epoch["train_loss"] < 2.5
+
+
+def test_batches_come_to_the_networks_device():
+    batches = [[part.to("meta") for part in batch] for batch in loaders()[1]]
+    X, y = next(mu.batches_for(linear_net().to("meta"), loaders()[1]))
+    assert X.device == y.device == batches[0][0].device
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"net": len}, "net is a builtin_function_or_method: expected a module of torch.nn"),
+        ({"loss": nn.CrossEntropyLoss}, "loss is a class: expected a function, such as CrossEntropyLoss()"),
+        ({"optimizer": "SGD"}, "optimizer is a str: expected one of torch.optim"),
+        ({"num_epochs": 2.5}, "num_epochs is 2.5: expected a whole number from 1 up"),
+        ({"test_iter": 3}, "test_iter is a int: expected batches, such as torch's DataLoader"),
+    ],
+)
+def test_a_wrong_argument_of_train_is_an_error_that_names_it(change, message):
+    net, (train_iter, test_iter) = linear_net(), loaders()
+    arguments = {"net": net, "train_iter": train_iter, "test_iter": test_iter, "loss": nn.CrossEntropyLoss()}
+    arguments |= {"num_epochs": 1, "optimizer": torch.optim.SGD(net.parameters(), 0.1)}
+    assert error_of(mu.train, **arguments | change) == message
+
+
+@pytest.mark.parametrize("side", [14, 32, 64])
+def test_resized_images_are_those_of_the_courses_helper(side):
+    from torchvision.transforms import Resize, ToTensor
+    from torchvision.transforms.functional import to_pil_image
+
+    _, test_iter = loaders(20, resize=side, num_validation=20)
+    X, y = next(iter(test_iter))
+    images, labels = fashion_mnist.load()[2:]
+    expected = torch.stack([ToTensor()(Resize(side)(to_pil_image(image))) for image in images[:20]])
+    assert X.shape == (20, 1, side, side)
+    assert (X - expected).abs().max() < 0.01  # PIL rounds to bytes
+    assert torch.equal(y, labels[:20].long())
+    for data_iter in mu.load_data_fashion_mnist(50, side, device="cpu", num_validation=20):
+        assert next(iter(data_iter))[0].shape[2:] == (side, side)
+
+
+def test_resized_images_are_augmented_and_a_network_of_their_size_learns_from_them():
+    train_iter, test_iter = loaders(resize=14, augmentation=["RandomHorizontalFlip"], num_validation=20)
+    history = fit(Net(14, 4, 7, [9, 8, 7, 6, 5], 10), train_iter, test_iter, num_epochs=2)
+    assert {len(epoch) for epoch in history} == {4}
+    assert torch.equal(next(iter(loaders(resize=28)[1]))[0], next(iter(loaders()[1]))[0])
+
+
+def test_batches_say_what_a_dataloader_says():
+    train_iter, test_iter = loaders(70)
+    assert (train_iter.batch_size, len(train_iter.dataset), len(test_iter.dataset)) == (70, 600, 200)
+    X, y = test_iter.dataset[3]
+    assert torch.equal(X, fashion_mnist.load()[2][3][None] / 255)
+    assert (y.item(), test_iter.dataset.targets.tolist()) == (
+        fashion_mnist.load()[3][3],
+        epoch_of(test_iter)[1].tolist(),
+    )
+    assert len(test_iter.dataset.classes) == 10
+    with pytest.raises(AttributeError, match=r"^Batches has no 'num_workers': .* dataset and batch_size$"):
+        train_iter.num_workers  # noqa: B018
+
+
+COURSE = [
+    "train_ch3",
+    "train_ch6",
+    "train_epoch_ch3",
+    "accuracy",
+    "evaluate_accuracy_gpu",
+    "predict_ch3",
+    "try_gpu",
+    "Animator",
+    "Accumulator",
+    "Timer",
+    "get_dataloader_workers",
+    "get_fashion_mnist_labels",
+    "show_images",
+]
+
+
+@pytest.mark.parametrize("name", COURSE)
+def test_the_courses_names_are_translated(name):
+    rows = [line.strip().split("  ", 1) for line in mu.__doc__.splitlines() if line.startswith("    ")]
+    (ours,) = (ours for theirs, ours in rows if name in theirs.split(", "))
+    assert ours.strip()
+    with pytest.raises(AttributeError, match=rf"^my_utils has no '{name}': help\(my_utils\) says what stands for"):
+        getattr(mu, name)
+
+
+def test_another_name_is_no_name_of_the_course():
+    with pytest.raises(AttributeError, match=r"^my_utils has no 'train_ch99'$"):
+        mu.train_ch99  # noqa: B018
+
+
+# Losses of other reductions
+
+
+@pytest.mark.parametrize("make", [small_net, linear_net], ids=["Net", "other"])
+def test_a_loss_without_reduction_trains_as_its_mean(make):
+    nets, histories = [make(), make()], []
+    for net, loss in zip(nets, [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="none")], strict=True):
+        histories.append(mu.train(net, *loaders(70), loss, 2, torch.optim.SGD(net.parameters(), 0.1)))
+    assert histories[0] == [pytest.approx(epoch, rel=1e-6) for epoch in histories[1]]
+    for value, expected in zip(*(net.parameters() for net in nets), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_sum_is_trained_on_as_such_and_measured_by_the_image():
+    nets, histories = [linear_net(), linear_net()], []
+    for net, reduction, lr in zip(nets, ["mean", "sum"], [0.1, 0.001], strict=True):  # all batches have 100 images
+        loss, optimizer = nn.CrossEntropyLoss(reduction=reduction), torch.optim.SGD(net.parameters(), lr)
+        histories.append(mu.train(net, *loaders(100), loss, 2, optimizer))
+    assert histories[0] == [pytest.approx(epoch, rel=1e-5) for epoch in histories[1]]
+
+
+# A batch of one image
+
+
+def net_with_one_unit(**options):
+    torch.manual_seed(0)
+    return Net(28, 4, 14, [8, 7, 6, 5, 1], 10, batch_norm=True, **options)
+
+
+@pytest.mark.parametrize("batch_size", [1, 599])
+@pytest.mark.parametrize("kind", ["Batches", "DataLoader"])
+def test_a_lone_image_that_can_not_be_normalised_is_refused_before_the_training(kind, batch_size):
+    net = net_with_one_unit()
+    state = copy_of_state(net)
+    train_iter, test_iter = loaders(batch_size) if kind == "Batches" else data_loaders(batch_size)
+    torch.manual_seed(5)
+    assert error_of(fit, net, train_iter, test_iter) == LONE_IMAGE
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(1))
+    assert_same_state(net, state)
+    assert mu.evaluate_accuracy(net, test_iter) >= 0  # where running statistics normalise
+
+
+@pytest.mark.parametrize("options", [{"dropout": 0.1}, {"norm_after_relu": True}])
+def test_a_lone_image_in_a_list_is_refused_when_it_comes(options):
+    X, y = epoch_of(loaders()[1])
+    batches = [(X[:9], y[:9]), (X[9:10], y[9:10])]
+    assert error_of(fit, net_with_one_unit(**options), batches, batches) == LONE_IMAGE
+
+
+def test_a_lone_image_is_no_matter_where_every_layer_gives_several_values_or_it_is_dropped():
+    assert fit(small_net(batch_norm=True), *loaders(599))
+    assert fit(small_net(), *loaders(599))
+    assert fit(net_with_one_unit(norm_axis=2), *loaders(599))
+    assert fit(net_with_one_unit(), *loaders(598))
+    assert fit(net_with_one_unit(), data_loaders(599, drop_last=True)[0], loaders()[1])

@@ -16,8 +16,8 @@ from report.verdict import beyond_verdict
 from study.study import Study
 from tests import torture
 
-README = (ROOT / "README.md").read_text()
-DOCS = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", "\n".join([README, *DOCS.values()]), re.MULTILINE | re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
 
@@ -27,7 +27,7 @@ def commands(program):
 
 
 def test_every_make_target_of_the_pages_exists():
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "make report" in COMMANDS
     assert "make test" in COMMANDS
     for command in commands("make"):
@@ -64,7 +64,7 @@ def test_the_ways_from_the_reports_notebook_to_a_page_and_a_pdf_work(report_note
     for command in conversions:
         words = command.removeprefix("python -m ").replace(" report.ipynb", f" {tmp_path / 'report.ipynb'}").split()
         subprocess.run([sys.executable, "-m", *words], cwd=ROOT, check=True, capture_output=True)
-    page = (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
     for number in range(1, 10):
         assert f"<figcaption>Figure {number}:" in page
     assert page.count('alt="Curves of') == 8
@@ -73,7 +73,7 @@ def test_the_ways_from_the_reports_notebook_to_a_page_and_a_pdf_work(report_note
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{name}" for name in DOCS)])
 def test_every_file_that_a_page_links_exists(page):
-    text = (ROOT / page).read_text()
+    text = (ROOT / page).read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) + re.findall(r'src="([^"]+)"', text)
     for link in links:
         if not link.startswith("http"):
@@ -113,6 +113,6 @@ def test_every_picture_of_the_pages_has_an_alternative_text_and_a_caption():
 
 
 def test_the_docs_show_the_last_result_of_make_torture():
-    result = json.loads(torture.RESULT.read_text())
+    result = json.loads(torture.RESULT.read_text(encoding="utf-8"))
     assert result.keys() == torture.PARTS.keys()
     assert torture.table(result) in DOCS["promises.md"]

@@ -198,7 +198,7 @@ def test_a_record_lies_where_its_key_says_and_nothing_else_does(run):
 
 def test_a_record_holds_setting_curves_and_circumstances(run):
     path, parameters, _, epochs, correct = run
-    content = strict_json(path.read_text())
+    content = strict_json(path.read_text(encoding="utf-8"))
     assert len(content.pop("correct")) == 4 * math.ceil(math.ceil(len(correct) / 8) / 3)
     assert content.pop("processor")
     assert re.fullmatch("[0-9a-f]{16}", content.pop("checksum"))
@@ -229,7 +229,7 @@ def test_a_record_is_named_as_its_run_was_before(run):
 
 def test_the_accuracy_is_the_share_of_images_marked_as_recognised(run):
     path, _, _, _, correct = run
-    content = strict_json(path.read_text())
+    content = strict_json(path.read_text(encoding="utf-8"))
     bits = np.unpackbits(np.frombuffer(base64.b64decode(content["correct"]), np.uint8), count=10000)
     assert bits.tolist() == correct.int().tolist()
     assert recognised(content).tolist() == correct.tolist()
@@ -240,7 +240,7 @@ def test_the_accuracy_is_the_share_of_images_marked_as_recognised(run):
 def test_a_record_is_one_line_that_can_be_read_back(run):
     path = run[0]
     assert path.read_bytes().count(b"\n") == 1
-    assert read_records(path) == [without(strict_json(path.read_text()), "checksum")]
+    assert read_records(path) == [without(strict_json(path.read_text(encoding="utf-8")), "checksum")]
 
 
 def test_the_same_run_twice_gives_the_same_bytes(run, tmp_path, batches):
@@ -254,17 +254,17 @@ def test_what_is_not_finite_becomes_null(run, tmp_path):
     for value in (math.nan, math.inf, -math.inf):
         epochs = [epoch, {"train_loss": value, "train_accuracy": 0.5, "test_accuracy": 0.1}]
         path = write_record("figure_4", {**parameters, "runs_folder": str(tmp_path)}, net, epochs, correct)
-        content = strict_json(path.read_text())
+        content = strict_json(path.read_text(encoding="utf-8"))
         assert content["train_losses"] == [epoch["train_loss"], None]
         assert history(content) == [epoch, {**epochs[1], "train_loss": None}]
 
 
 def test_the_history_of_a_record_is_what_the_training_returned(run, tmp_path):
     path, parameters, net, epochs, correct = run
-    assert history(strict_json(path.read_text())) == epochs
+    assert history(strict_json(path.read_text(encoding="utf-8"))) == epochs
     held_out = [{**epoch, "validation_accuracy": 0.25} for epoch in epochs * 3]
     path = write_record("figure_4", {**parameters, "runs_folder": str(tmp_path)}, net, held_out, correct)
-    assert history(strict_json(path.read_text())) == held_out
+    assert history(strict_json(path.read_text(encoding="utf-8"))) == held_out
 
 
 def test_a_network_that_is_not_a_plain_net_is_recorded_as_such(run, tmp_path):
@@ -272,7 +272,7 @@ def test_a_network_that_is_not_a_plain_net_is_recorded_as_such(run, tmp_path):
     net = torch.nn.Linear(1, 1)
     correct = torch.tensor([True, False, True])
     path = write_record("figure_4", {**parameters, "runs_folder": str(tmp_path)}, net, epochs, correct)
-    content = strict_json(path.read_text())
+    content = strict_json(path.read_text(encoding="utf-8"))
     assert content["forward"] == "net"
     assert content["test_accuracy"] == 2 / 3
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -74,7 +75,7 @@ def test_a_batch_leaves_a_record_and_an_executed_notebook_for_every_figure_and_f
 def test_a_batch_draws_every_figure_and_keeps_the_table_of_all_records_beside_them(batch):
     output, _ = batch
     for name in FIGURES:
-        assert (output / "figures" / f"{name}.svg").read_text().startswith("<?xml")
+        assert (output / "figures" / f"{name}.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert sorted(table_lines(output)) == sorted(content.strip() for content in record_files(output).values())
 
 
@@ -90,11 +91,18 @@ def test_a_batch_ends_with_a_table_of_reported_and_measured_accuracies(batch):
 
 def test_a_batch_says_which_run_is_at_which_epoch_and_how_long_it_will_take(batch):
     _, printed = batch
-    lines = [line for line in printed.splitlines() if line.startswith("figure_9 seed 0, ")]
-    (last,) = [line for line in lines if "epoch 3 of 3: training loss" in line]
-    assert last.startswith("figure_9 seed 0, num_epochs 3, train_limit 600, epoch 3 of 3")
-    assert last.endswith(" left]")
-    assert "figure_6 seed 0, learning_rate 0.2, num_epochs 3, train_limit 600: done in " in printed
+    lines = [line for line in printed.splitlines() if line.startswith("figure_9 seed 0: epoch 3 of 3")]
+    assert re.fullmatch(r"figure_9 seed 0: epoch 3 of 3, test accuracy 0\.\d{4} \(\d+ %(, \d+:\d\d left)?\)", lines[0])
+    assert "figure_6 seed 0, learning_rate 0.2: done in " in printed
+    for phase in ("Drawing the figures …", "Writing the report"):
+        assert phase in printed
+
+
+def test_a_trial_says_so_in_the_beginning_and_in_the_end(batch):
+    _, printed = batch
+    first, *_, last = printed.splitlines()
+    assert first == "Trial: num_epochs 3, train_limit 600"
+    assert last.startswith(first)
 
 
 @pytest.mark.parametrize("lost_after", [0, 3, 7])
@@ -103,9 +111,11 @@ def test_the_time_left_counts_the_epochs_of_all_rounds_and_those_of_a_lost_worke
     progress = Progress([run])
     epochs = [1, 2, 3, 4, 5] * 3
     for epoch in epochs[:lost_after] + epochs:
-        progress.on_line(run.key, f"epoch {epoch} of 5: training loss 0.5000")
+        progress.on_line(run.key, f"epoch {epoch} of 5: training loss 0.5000, test accuracy 0.8000")
     assert progress.done == pytest.approx(run.cost)
-    assert capsys.readouterr().out.endswith("[0:00 left]\n")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "figure_5 seed 0: epoch 15 of 15, test accuracy 0.8000 (100 %)"
+    assert all(len(line) < 80 for line in lines)
 
 
 def test_weights_from_n01_end_at_the_accuracy_of_guessing(batch):
@@ -144,7 +154,7 @@ def test_a_second_batch_over_the_same_runs_trains_nothing_and_changes_no_byte(ba
     shutil.copytree(batch[0], tmp_path / "again")
     done = run_batch(*SWEEP, *TINY, "--output", tmp_path / "again")
     assert "9 runs, 9 done before" in done.stdout
-    assert "epoch" not in done.stdout
+    assert ": epoch " not in done.stdout
     before, after = (
         {path.name: path.read_bytes() for path in (output / "figures").iterdir()}
         for output in (batch[0], tmp_path / "again")
@@ -156,7 +166,7 @@ def test_a_changed_record_changes_the_pdf(batch, tmp_path, without_drawings):
     shutil.copytree(batch[0], tmp_path / "changed")
     path = record_path(tmp_path / "changed", "figure_4")
     (record,) = read_records(path)
-    path.write_text(to_line(record | {"test_accuracy": 0.4321}))
+    path.write_text(to_line(record | {"test_accuracy": 0.4321}), encoding="utf-8")
     main(["4", *TINY, "--output", str(tmp_path / "changed")])
     assert "0.4321" in pdf_text(tmp_path / "changed" / "figures" / "report.pdf")
 
@@ -199,6 +209,29 @@ def test_a_killed_batch_goes_on_where_it_stopped_and_leaves_no_process_behind(ba
     main(arguments)
     assert f"2 runs, {len(kept)} done before" in capsys.readouterr().out
     assert kept.items() <= record_files(tmp_path).items() <= record_files(batch[0]).items()
+
+
+@pytest.mark.parametrize(
+    ("name", "whole_group", "moment"),
+    [
+        pytest.param("SIGINT", True, "0 done before", id="ctrl-c-while-workers-start"),
+        pytest.param("SIGHUP", True, "0 done before", id="terminal-closed-while-workers-start"),
+        pytest.param("SIGTERM", False, "epoch 1", id="killed-in-mid-training"),
+    ],
+)
+def test_a_stopped_batch_says_so_and_leaves_no_process_behind(tmp_path, name, whole_group, moment):
+    command = [sys.executable, ROOT / "reproduce.py", "3", "4", *TINY, "--output", tmp_path]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "STOPPED_BY_TEST": "1"}
+    with subprocess.Popen(command, **pipes, env=environment, start_new_session=True) as process:
+        for line in process.stdout:
+            if moment in line:
+                break
+        (os.killpg if whole_group else os.kill)(process.pid, getattr(signal, name))
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + getattr(signal, name)
+    assert err == "stopping ...\nreproduce.py: stopped; the same command goes on where it was\n"
+    assert not kernels("STOPPED_BY_TEST")
 
 
 # Sweeps
@@ -249,7 +282,7 @@ def test_figures_and_all_sweeps_together_run_every_setting_that_the_claims_speak
 def test_what_the_table_has_is_not_run_again_for_a_sweep(batch, tmp_path, unpublished, capsys):
     shutil.copytree(batch[0] / "figures", tmp_path / "figures")
     main(["4", *SWEEP, *TINY, "--output", str(tmp_path)])
-    assert capsys.readouterr().out.startswith("2 runs, 2 done before, 0 at a time\n")
+    assert capsys.readouterr().out.splitlines()[1] == "2 runs, 2 done before"
     assert record_files(tmp_path) == {}
     assert table_lines(tmp_path) == table_lines(batch[0])
 
@@ -295,7 +328,7 @@ def test_a_refusal_goes_to_the_standard_error_and_into_the_exit_code(tmp_path):
 
 
 def test_an_output_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     assert "can't write to" in refusal("4", *TINY, "--output", tmp_path / "file" / "output")
 
 
@@ -321,7 +354,7 @@ def test_damaged_data_are_one_clear_line(tmp_path, data_folder, monkeypatch):
 @pytest.mark.parametrize(("right", "wrong"), [("reported: 0.8508", "reportet: 0.8508"), ("sweeps:", "swept:")])
 def test_a_misspelt_key_in_the_claims_is_one_clear_line(tmp_path, monkeypatch, right, wrong):
     path = tmp_path / "claims.yaml"
-    path.write_text(claims.CLAIMS.read_text().replace(right, wrong))
+    path.write_text(claims.CLAIMS.read_text(encoding="utf-8").replace(right, wrong), encoding="utf-8")
     monkeypatch.setattr(claims, "CLAIMS", path)
     monkeypatch.setattr(claims, "load", claims.load.__wrapped__)  # as in a process that has not read them yet
     message = refusal("4", *TINY, "--output", tmp_path / "output")

@@ -21,7 +21,7 @@ def test_a_notebook_carries_no_output_and_no_script(path):
 
 def test_a_drawing_carries_no_script_and_loads_nothing():
     for path in (ROOT / "figures").glob("*.svg"):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert "<script" not in text
         assert not re.search(r"""href=["'](?!#|data:)""", text), path
 
@@ -41,7 +41,7 @@ def test_the_project_never_loads_a_pickle():
     modules = [*ROOT.glob("*.py"), *(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))]
     assert {path.parent.name for path in modules} == {ROOT.name, *PACKAGES, "panels"}
     for path in modules:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 assert not {alias.name.split(".")[0] for alias in node.names} & LOADERS, path
             if isinstance(node, ast.ImportFrom):

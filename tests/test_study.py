@@ -71,7 +71,7 @@ def test_a_folder_without_a_table_has_no_records(tmp_path):
 
 
 def test_an_unreadable_table_is_refused_in_a_line(tmp_path):
-    (tmp_path / TABLE).write_text("{}\n")
+    (tmp_path / TABLE).write_text("{}\n", encoding="utf-8")
     with pytest.raises(ValueError, match="line 1, is damaged") as damaged:
         Study.read(tmp_path)
     (tmp_path / TABLE).unlink()
@@ -161,10 +161,10 @@ def test_the_chosen_candidates_of_the_searches_are_measured_with_all_training_im
 
 
 def test_the_committed_verdicts_are_those_of_the_committed_records(committed, tmp_path):
-    text = (ROOT / "figures" / VERDICTS).read_text()
+    text = (ROOT / "figures" / VERDICTS).read_text(encoding="utf-8")
     assert read_strictly(text) == committed.verdicts
     committed.write_verdicts(tmp_path)
-    assert (tmp_path / VERDICTS).read_text() == text
+    assert (tmp_path / VERDICTS).read_text(encoding="utf-8") == text
 
 
 def test_the_verdicts_name_their_rule_and_the_very_bytes_that_they_are_about(committed):
@@ -215,7 +215,7 @@ def test_every_search_has_what_its_chosen_candidate_reached(committed):
 def test_what_can_not_be_known_is_null_in_the_file_and_never_nan(tmp_path, accuracies):
     study = study_of(runs_of(FIGURE_3, accuracies) + runs_of(FIGURE_4, accuracies))
     study.write_verdicts(tmp_path)
-    written = read_strictly((tmp_path / VERDICTS).read_text())
+    written = read_strictly((tmp_path / VERDICTS).read_text(encoding="utf-8"))
     assert written == study.verdicts
     number = by_name(written["numbers"])["figure_4"]
     he = by_name(written["comparisons"])["he"]

@@ -27,7 +27,7 @@ def record(seed=0, accuracy=0.5, **changes):
 
 
 def write_lines(path, *lines):
-    path.write_text("".join(lines))
+    path.write_text("".join(lines), encoding="utf-8")
     return path
 
 

@@ -1,12 +1,8 @@
-"""What papermill lets pass, seen from a batch and from a notebook; every kernel is real."""
+"""What papermill lets pass, seen from a batch; every kernel is real."""
 
 import shutil
-import subprocess
-import sys
 
 import nbformat
-import numpy as np
-import papermill
 import pytest
 from conftest import ROOT, TINY, record_files, refusal, run_batch
 from nbformat.v4 import new_code_cell, new_notebook
@@ -62,45 +58,7 @@ def test_a_harmless_error_in_a_kernels_messages_is_not_printed(tmp_path, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
-# Parameters that don't arrive
-
-
-def small_notebook(path, tags=(["parameters"],)):
-    """Write a notebook with parameters cells of the given tags and the project's check of what has arrived."""
-    source = 'learning_rate: float = 0.1  # of SGD\nbatch_size: int = 256\nruns_folder: str = "runs"'
-    cells = [new_code_cell(source, metadata={"tags": of_cell}) for of_cell in tags]
-    check = f"""import sys
-sys.path.insert(0, {str(ROOT)!r})
-from common.parameters import check_parameters
-check_parameters(globals())"""
-    nbformat.write(new_notebook(cells=[*cells, new_code_cell(check)], metadata=KERNEL), path)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("tags", "parameters", "complaint"),
-    [
-        ([["parameters"]], {"learning_rat": 0.2}, "unknown parameter learning_rat: did you mean learning_rate?"),
-        ([["parameters"]], {"schedule": "one_cycle"}, "unknown parameter schedule: choose from learning_rate"),
-        ([["parameters"]], {"batch_size": (1, 2)}, "batch_size is '(1, 2)': expected a whole number"),
-        ([["parameters"]], {"learning_rate": "0.2"}, "learning_rate is '0.2': expected a number above 0"),
-        ([[]], {"learning_rate": 0.2}, "unknown parameter learning_rate|learning_rate is 0.1 though"),
-        ([["parameters"]] * 2, {"learning_rate": 0.2}, "learning_rate is 0.1 though papermill was given 0.2"),
-    ],
-    ids=["mistyped", "of-another-notebook", "tuple", "text", "no-tag", "two-tags"],
-)
-def test_a_parameter_that_does_not_arrive_as_it_was_given_is_an_error(tmp_path, tags, parameters, complaint):
-    path = small_notebook(tmp_path / "notebook.ipynb", tags)
-    with pytest.raises(papermill.PapermillExecutionError) as failed:
-        papermill.execute_notebook(path, None, parameters, progress_bar=False)
-    assert failed.value.ename == "ParameterError"
-    assert any(part in failed.value.evalue for part in complaint.split("|"))
-
-
-def test_a_numpy_value_is_an_error_before_a_kernel_starts(tmp_path):
-    path, parameters = small_notebook(tmp_path / "notebook.ipynb"), {"batch_size": np.int64(128)}
-    with pytest.raises(TypeError):
-        papermill.execute_notebook(path, tmp_path / "out.ipynb", parameters, progress_bar=False, kernel_name="none")
+# Code in parameters
 
 
 @pytest.mark.parametrize("name", ["seed = 1; import os; os.mkdir('{}') #", "__import__('os').mkdir('{}')"])
@@ -135,7 +93,7 @@ def doubled(notebook):
 def test_a_notebook_without_exactly_one_parameters_cell_is_refused_before_a_run(tmp_path, monkeypatch, damage):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     path = tmp_path / "notebooks" / "figure_4.ipynb"
-    path.write_text(damage(nbformat.read(path, 4)))
+    path.write_text(damage(nbformat.read(path, 4)), encoding="utf-8")
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     assert f"{path} is damaged: expected a notebook in which one cell has the tag parameters" in refusal(
         "4", *TINY, "--output", tmp_path / "output"
@@ -152,10 +110,3 @@ def test_two_batches_do_not_work_in_one_folder(tmp_path):
         assert f"another batch is at work in {tmp_path}" in refusal("4", *TINY, "--output", tmp_path)
     with batch.alone():
         pass
-
-
-def test_a_runs_folder_cannot_climb_out_of_the_project(tmp_path):
-    path = small_notebook(tmp_path / "notebook.ipynb")
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", path, "/dev/null", "-p", "runs_folder", "../x"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert "runs_folder is '../x': expected the path of a folder, without .." in done.stderr

@@ -82,9 +82,9 @@ def main(names):
     (name,) = names
     started = time.monotonic()
     found = PARTS[name]()
-    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     result[name] = {**found, "minutes": round((time.monotonic() - started) / 60)}
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"{name}: {result[name]}", flush=True)
 
 

@@ -6,7 +6,7 @@ from IPython.display import Markdown, display
 import my_utils as mu
 from common.curves import show
 from report.drawings import draw_overview, draw_result
-from report.panels.parts import draw_svg, picture, to_html
+from report.panels.parts import column, draw_into, picture, to_html
 from report.sentences import caption
 from report.verdict import figure_verdict
 from study.study import Study
@@ -34,9 +34,9 @@ def show_figures(folder):
 
         def update(_change=None):
             result = results[chosen.value]
-            drawing.value = draw_svg(draw_result, result)
+            draw_into(drawing, f"Training curves. {caption(result)}", draw_result, result)
             sentence.value = to_html(f"{caption(result)}\n\n{figure_verdict(chosen.value, study).data}")
 
         update()
         chosen.observe(update, "value")
-        display(widgets.VBox([chosen, drawing, sentence]))
+        display(column(chosen, drawing, sentence))
