@@ -25,11 +25,12 @@ from IPython import get_ipython
 from torch import nn
 
 from common import fashion_mnist
+from common.augmentation import augment, check_augmentation, count_numbers
 from common.batches import batches_for, check_training, check_whole, explained
 from common.curves import LiveCurve, describe
 from common.device import get_device
 from common.errors import Interrupted
-from common.parameters import AUGMENTATIONS, SCHEDULES
+from common.parameters import SCHEDULES
 from fast.forward import forward_of
 from fast.step import TrainingStep, keep_freed_memory
 from model import Net, get_possible_patches, init_weights
@@ -73,7 +74,7 @@ def load_data_fashion_mnist(
     held_out = len(train_labels) - num_validation
     last = min(train_limit or held_out, held_out)
     batches = partial(Batches, batch_size=batch_size, device=device, resize=resize)
-    train_iter = batches(train_images[:last], train_labels[:last], seed=seed, augment=get_augmentation(augmentation))
+    train_iter = batches(train_images[:last], train_labels[:last], seed=seed, augmentation=augmentation)
     if num_validation:
         train_iter.validation_iter = batches(train_images[held_out:], train_labels[held_out:])
     return train_iter, batches(test_images, test_labels)
@@ -88,7 +89,7 @@ class Batches:
     Args:
         images: bytes (n, 28, 28); labels: bytes (n,).
         seed: None keeps the images in their order.
-        augment: function of one image (1, 28, 28), or None.
+        augmentation: as of `load_data_fashion_mnist`.
         resize: side to which the images of a batch are brought, before they are augmented, or None.
 
     Attributes:
@@ -97,12 +98,13 @@ class Batches:
 
     validation_iter = None
 
-    def __init__(self, images, labels, batch_size, device, *, seed=None, augment=None, resize=None):
+    def __init__(self, images, labels, batch_size, device, *, seed=None, augmentation=(), resize=None):
+        check_augmentation(augmentation)
         self.images = images.unsqueeze(1).to(device, torch.float32) / 255
         self.labels = labels.to(device, torch.int64)
         self.batch_size = batch_size
         self.seed = seed
-        self.augment = augment
+        self.augmentation = list(augmentation)
         self.resize = resize
         self.epoch = 0
 
@@ -120,39 +122,29 @@ class Batches:
         return math.ceil(len(self.labels) / self.batch_size)
 
     def __iter__(self):
-        order = torch.arange(len(self.labels))
-        if self.seed is not None:
-            self.epoch += 1
-            torch.manual_seed(int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]))
-            order = torch.randperm(len(self.labels))
-        for batch in order.to(self.labels.device).split(self.batch_size):
-            X = self.images[batch]
-            if self.resize:
-                X = nn.functional.interpolate(X, self.resize, mode="bilinear", antialias=True)
-            if self.augment:
-                X = torch.stack([self.augment(image) for image in X])
-            yield X, self.labels[batch]
+        order, numbers = self.draw_epoch()
+        order, numbers = order.to(self.labels.device), numbers.to(self.labels.device)
+        for start in range(0, len(order), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            yield self.batch(order[rows], numbers[rows])
 
+    def draw_epoch(self):
+        """Begin an epoch: return the order of its images (n,), and random numbers for the changes of each, (n, k)."""
+        num_images, num_numbers = len(self.labels), count_numbers(self.augmentation)
+        if self.seed is None:
+            return torch.arange(num_images), torch.empty(num_images, num_numbers)
+        self.epoch += 1
+        seeds = np.random.SeedSequence([self.seed, self.epoch]).generate_state(2, np.uint64).tolist()
+        torch.manual_seed(seeds[0])
+        order = torch.randperm(num_images)
+        return order, torch.rand(num_images, num_numbers, generator=torch.Generator().manual_seed(seeds[1]))
 
-def get_augmentation(names):
-    """Return a function that augments one image (1, 28, 28) at random, or None if there are no names.
-
-    The report doesn't give the sizes. Here shifts go up to a tenth of the image in each direction, and flips and
-    erased rectangles come with torchvision's defaults: half of the images, 2 to 33 % of an erased one.
-    """
-    unknown = set(names) - set(AUGMENTATIONS)
-    if unknown:
-        raise ValueError(f"unknown augmentation {unknown.pop()!r}: choose from {', '.join(AUGMENTATIONS)}")
-    if not names:
-        return None
-    try:
-        from torchvision.transforms import v2  # a slow import that most runs don't need
-    except (ImportError, RuntimeError) as error:
-        raise ValueError(
-            f"augmentation needs a torchvision that goes with PyTorch {torch.__version__} ({error}): install both "
-            "from one place, as docs/install.md says"
-        ) from None
-    return v2.Compose([getattr(v2, name)(**AUGMENTATIONS[name].arguments) for name in names])
+    def batch(self, positions, numbers):
+        """Return the images at some positions (batch,), changed by their random numbers (batch, k), and the labels."""
+        X = self.images[positions]
+        if self.resize:
+            X = nn.functional.interpolate(X, self.resize, mode="bilinear", antialias=True)
+        return augment(self.augmentation, X, numbers), self.labels[positions]
 
 
 # Accuracy
@@ -180,10 +172,10 @@ def predict(net, data_iter):
         with torch.no_grad():
             for X, y in batches_for(net, data_iter):
                 with explained(net, X, y):
-                    pairs.append((forward(X).argmax(dim=1), y))
+                    pairs.append((forward(X).argmax(dim=-1), y))
     finally:
         net.train(was_training)
-    return tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return tuple(torch.cat(parts, dim=-1) for parts in zip(*pairs, strict=True))
 
 
 # Training
@@ -225,7 +217,10 @@ def get_scheduler(name, optimizer, num_steps):
         return None
     if name not in SCHEDULES:
         raise ValueError(f"unknown schedule {name!r}: choose {' or '.join(SCHEDULES)}")
-    highest = optimizer.param_groups[0]["lr"]
+    (group,) = optimizer.param_groups
+    highest = group["lr"]
+    if group["params"][0].is_cuda:
+        group["lr"] = torch.tensor(highest, device=group["params"][0].device)  # a CUDA graph would keep a number
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, num_steps, cycle_momentum=False)
 
 

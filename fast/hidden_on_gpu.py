@@ -1,0 +1,275 @@
+"""MLP 1 on a GPU, without its hidden matrix ever reaching the GPU's memory; for one net or a stack of nets.
+
+H = dropout(ReLU(Sᵀ W₁)) has D · H1 = 32,768 numbers an image. Written as PyTorch would, it is read or written eleven
+times a step, and that, not arithmetic, is what a GPU spends its time on. Here a program makes a few rows of H from
+their K inputs, in registers, multiplies them at once, and makes them again for the gradients.
+
+The products run on the GPU's matrix units, each number split into three of the units' short ones ("tf32x3"), which
+gives float32's precision. Dropout comes from a hash of (seed, position), so that the second time drops the same units.
+The sums over rows are added up in a fixed order: the same bits every time.
+
+Sizes as in `fast/forward.py`. A row r of H is feature d of image b, r = d · B + b. Under `torch.vmap` N nets are
+computed at once, and every tensor has N before its own axes.
+"""
+
+import torch
+from torch import nn
+
+try:
+    import triton
+    from triton import language as tl
+except ImportError:  # a PyTorch for CPUs, or for a system that Triton doesn't know
+    triton = None
+
+ROWS = 64  # of H that a program holds at a time
+UNITS = 64  # of them, for the gradients, which take more of a program's registers
+WARPS = 4  # of 32 threads, a program
+STAGES = 1  # of loads under way at a time; more would take more registers
+PROGRAMS = 528  # that share the rows for the gradients, all nets together: four for each processor of an H100
+SMALLEST = 16  # rows or columns that the matrix units take
+
+
+def can_compute(net):
+    """Say whether this module computes MLP 1 of a net that `can_fast_forward`."""
+    linear1, linear2 = (layer for layer in net.backbone.mlp1 if isinstance(layer, nn.Linear))
+    fits = linear1.out_features <= 256 and max(linear2.out_features, net.backbone.mlp2[0].out_features) <= 128
+    return triton is not None and fits and linear1.weight.dtype == torch.float32
+
+
+def multiply(A, B):
+    """Multiply two matrices, (m, k) and (k, n), with gradients."""
+    return A @ B
+
+
+def hidden_times_weight(S, W1, W2, b2, dropout):
+    """Compute H W₂ᵀ + b₂ without its mean over B and T; this mean, which carries no gradient; and its variance.
+
+    Shape:
+        S (K, D, B), W₁ (K, H1), W₂ (T, H1), b₂ (T,) -> (D, B, T), (D,), (D,)
+    """
+    out = HiddenTimesWeight.apply(S.flatten(1), W1, W2, b2, _seed(S, dropout), dropout)
+    out = out.unflatten(0, S.shape[1:])  # (D, B, T)
+    var, mean = torch.var_mean(out, (1, 2), correction=0)
+    return out - mean[:, None, None], mean.detach(), var
+
+
+def weight_times_hidden(S, W1, W, dropout):
+    """Compute W · H, the features of H being summed over.
+
+    Shape:
+        S (K, D, B), W₁ (K, H1), W (M, D) -> (M, B, H1)
+    """
+    return WeightTimesHidden.apply(S, W1, W, _seed(S, dropout), dropout)
+
+
+def _seed(S, dropout):
+    """Draw the seed of one dropout, in the GPU's memory, where a CUDA graph draws another for each step."""
+    if not dropout:
+        return torch.zeros((), dtype=torch.int64, device=S.device)
+    return torch.randint(2**62, (), device=S.device)
+
+
+class HiddenTimesWeight(torch.autograd.Function):
+    """H W₂ᵀ + b₂, with one axis for D and B: S (K, R) -> (R, T)."""
+
+    @staticmethod
+    def forward(S, W1, W2, b2, seed, dropout):
+        S, W1, W2, b2, seed = (tensor.contiguous() for tensor in (S, W1, W2, b2, seed))
+        out = S.new_empty(*S.shape[:-2], S.shape[-1], W2.shape[-2])
+        grid = (triton.cdiv(S.shape[-1], ROWS), seed.numel())
+        sizes = _sizes(S, W1, dropout, T=W2.shape[-2])
+        _times_weight[grid](S, W1, W2, b2, seed, out, S.shape[-1], **sizes, num_warps=WARPS)
+        return out
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.dropout = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx, d_out):
+        S, W1, W2, _, seed, d_out = (tensor.contiguous() for tensor in (*ctx.saved_tensors, d_out))
+        R, N = S.shape[-1], seed.numel()
+        groups = triton.cdiv(W1.shape[-1], UNITS)
+        parts = min(triton.cdiv(PROGRAMS, N * groups), triton.cdiv(R, ROWS))
+        dS = S.new_empty(groups, *S.shape)
+        dW1, dW2 = S.new_empty(parts, *W1.shape), S.new_empty(parts, *W2.shape)
+        sizes = _sizes(S, W1, ctx.dropout, T=W2.shape[-2]) | {"UNITS": UNITS, "num_warps": WARPS, "num_stages": STAGES}
+        _times_weight_gradients[(parts, groups, N)](S, W1, W2, seed, d_out, dS, dW1, dW2, R, **sizes)
+        return dS.sum(0), dW1.sum(0), dW2.sum(0), d_out.sum(-2), None, None
+
+    @staticmethod
+    def vmap(info, in_dims, *inputs):
+        return HiddenTimesWeight.apply(*_stacked(info, in_dims, inputs)), 0
+
+
+class WeightTimesHidden(torch.autograd.Function):
+    """What `weight_times_hidden` computes."""
+
+    @staticmethod
+    def forward(S, W1, W, seed, dropout):
+        S, W1, W, seed = (tensor.contiguous() for tensor in (S, W1, W, seed))
+        D, B = S.shape[-2:]
+        out = S.new_empty(*W.shape[:-1], B, W1.shape[-1])
+        sizes = _sizes(S, W1, dropout, T=W.shape[-2])
+        _weight_times[(B, seed.numel())](S, W1, W, seed, out, B, D=D, **sizes, num_warps=WARPS)
+        return out
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.dropout = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx, d_out):
+        S, W1, W, seed, d_out = (tensor.contiguous() for tensor in (*ctx.saved_tensors, d_out))
+        (D, B), N = S.shape[-2:], seed.numel()
+        of_rows, of_units = triton.cdiv(D, ROWS), triton.cdiv(W1.shape[-1], UNITS)
+        parts = min(triton.cdiv(PROGRAMS, N * of_rows * of_units), B)
+        dS = S.new_empty(of_units, *S.shape)
+        dW1, dW = S.new_empty(of_rows, parts, *W1.shape), S.new_empty(of_units, parts, *W.shape)
+        sizes = _sizes(S, W1, ctx.dropout, T=W.shape[-2]) | {"UNITS": UNITS, "num_warps": WARPS, "num_stages": STAGES}
+        _weight_times_gradients[(parts, of_rows * of_units, N)](S, W1, W, seed, d_out, dS, dW1, dW, B, D=D, **sizes)
+        return dS.sum(0), dW1.sum((0, 1)), dW.sum((0, 1)), None, None
+
+    @staticmethod
+    def vmap(info, in_dims, *inputs):
+        return WeightTimesHidden.apply(*_stacked(info, in_dims, inputs)), 0
+
+
+def _stacked(info, in_dims, inputs):
+    """Bring the axis of the nets to the front of every tensor among the inputs."""
+    return [
+        value
+        if not torch.is_tensor(value)
+        else value.expand(info.batch_size, *value.shape)
+        if dim is None
+        else value.movedim(dim, 0)
+        for value, dim in zip(inputs, in_dims, strict=True)
+    ]
+
+
+def _sizes(S, W1, dropout, T):
+    """Return what the kernels are compiled for; T stands for M as well."""
+    K, H1 = W1.shape[-2:]
+    padded = {f"{name}_PAD": max(triton.next_power_of_2(n), SMALLEST) for name, n in (("K", K), ("H1", H1), ("T", T))}
+    return {"K": K, "H1": H1, "T": T, **padded, "ROWS": ROWS, "DROPPED": round(dropout * 2**32)}
+
+
+if triton is not None:
+
+    @triton.jit
+    def _hidden(S, W1, seed, n, rows, units, R, K: tl.constexpr, H1: tl.constexpr, DROPPED: tl.constexpr):
+        """Make the given rows and units of H: (rows, units)."""
+        H = tl.zeros((rows.shape[0], units.shape[0]), tl.float32)
+        for k in tl.static_range(K):
+            s = tl.load(S + (n * K + k) * R + rows, mask=rows < R, other=0.0)
+            w = tl.load(W1 + (n * K + k) * H1 + units, mask=units < H1, other=0.0)
+            H += s[:, None] * w[None, :]
+        H = tl.maximum(H, 0.0, propagate_nan=tl.PropagateNan.ALL)
+        if DROPPED > 0:
+            # MurmurHash3's last steps (Appleby 2011) spread each position's bits over all 32.
+            key = tl.load(seed + n)
+            bits = (rows[:, None] * H1 + units[None, :]).to(tl.uint32)
+            bits = (bits ^ key.to(tl.uint32)) * 0x9E3779B1 + (key >> 32).to(tl.uint32)
+            bits = (bits ^ (bits >> 16)) * 0x85EBCA6B
+            bits = (bits ^ (bits >> 13)) * 0xC2B2AE35
+            bits = bits ^ (bits >> 16)
+            H = tl.where(bits >= DROPPED, H, 0.0)
+        return H
+
+    @triton.jit
+    def _times_weight(S, W1, W2, b2, seed, out, R, K: tl.constexpr, H1: tl.constexpr, T: tl.constexpr,
+                      K_PAD: tl.constexpr, H1_PAD: tl.constexpr, T_PAD: tl.constexpr, ROWS: tl.constexpr,
+                      DROPPED: tl.constexpr):  # fmt: skip
+        n = tl.program_id(1).to(tl.int64)
+        rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+        units, tokens = tl.arange(0, H1_PAD), tl.arange(0, T_PAD)
+        H = _hidden(S, W1, seed, n, rows, units, R, K, H1, DROPPED)
+        inside = (units[:, None] < H1) & (tokens[None, :] < T)
+        w = tl.load(W2 + (n * T + tokens[None, :]) * H1 + units[:, None], mask=inside, other=0.0)  # (H1, T)
+        b = tl.load(b2 + n * T + tokens, mask=tokens < T, other=0.0)
+        O = tl.dot(H, w, input_precision="tf32x3") + b[None, :]
+        inside = (rows[:, None] < R) & (tokens[None, :] < T)
+        tl.store(out + (n * R + rows[:, None]) * T + tokens[None, :], O, mask=inside)
+
+    @triton.jit
+    def _times_weight_gradients(S, W1, W2, seed, d_out, dS, dW1, dW2, R, K: tl.constexpr, H1: tl.constexpr,
+                                T: tl.constexpr, K_PAD: tl.constexpr, H1_PAD: tl.constexpr, T_PAD: tl.constexpr,
+                                ROWS: tl.constexpr, UNITS: tl.constexpr, DROPPED: tl.constexpr):  # fmt: skip
+        part, group, n = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+        units, tokens, inputs = group * UNITS + tl.arange(0, UNITS), tl.arange(0, T_PAD), tl.arange(0, K_PAD)
+        nets = tl.num_programs(2)
+        of_W1 = (units[:, None] < H1) & (inputs[None, :] < K)
+        of_W2 = (tokens[:, None] < T) & (units[None, :] < H1)
+        w1 = tl.load(W1 + (n * K + inputs[None, :]) * H1 + units[:, None], mask=of_W1, other=0.0)  # (UNITS, K)
+        w2 = tl.load(W2 + (n * T + tokens[:, None]) * H1 + units[None, :], mask=of_W2, other=0.0)  # (T, UNITS)
+        sum1 = tl.zeros((UNITS, K_PAD), tl.float32)
+        sum2 = tl.zeros((T_PAD, UNITS), tl.float32)
+        for block in range(part, tl.cdiv(R, ROWS), tl.num_programs(0)):
+            rows = block * ROWS + tl.arange(0, ROWS)
+            H = _hidden(S, W1, seed, n, rows, units, R, K, H1, DROPPED)
+            inside = (rows[:, None] < R) & (tokens[None, :] < T)
+            dO = tl.load(d_out + (n * R + rows[:, None]) * T + tokens[None, :], mask=inside, other=0.0)  # (ROWS, T)
+            sum2 += tl.dot(tl.trans(dO), H, input_precision="tf32x3")
+            dH = tl.dot(dO, w2, input_precision="tf32x3")  # (ROWS, UNITS)
+            dH = tl.where(H <= 0.0, 0.0, dH)  # a dropped unit is 0 as well
+            of_S = (rows[:, None] < R) & (inputs[None, :] < K)
+            s = tl.load(S + (n * K + inputs[None, :]) * R + rows[:, None], mask=of_S, other=0.0)  # (ROWS, K)
+            sum1 += tl.dot(tl.trans(dH), s, input_precision="tf32x3")
+            ds = tl.dot(dH, w1, input_precision="tf32x3")  # (ROWS, K)
+            tl.store(dS + ((group * nets + n) * K + inputs[None, :]) * R + rows[:, None], ds, mask=of_S)
+        place = part * nets + n
+        tl.store(dW1 + (place * K + inputs[None, :]) * H1 + units[:, None], sum1, mask=of_W1)
+        tl.store(dW2 + (place * T + tokens[:, None]) * H1 + units[None, :], sum2, mask=of_W2)
+
+    @triton.jit
+    def _weight_times(S, W1, W, seed, out, B, D: tl.constexpr, K: tl.constexpr, H1: tl.constexpr, T: tl.constexpr,
+                      K_PAD: tl.constexpr, H1_PAD: tl.constexpr, T_PAD: tl.constexpr, ROWS: tl.constexpr,
+                      DROPPED: tl.constexpr):  # fmt: skip
+        b, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
+        units, outputs = tl.arange(0, H1_PAD), tl.arange(0, T_PAD)
+        A = tl.zeros((H1_PAD, T_PAD), tl.float32)
+        for start in range(0, D, ROWS):
+            d = start + tl.arange(0, ROWS)
+            H = _hidden(S, W1, seed, n, d * B + b, units, D * B, K, H1, DROPPED)
+            inside = (d[:, None] < D) & (outputs[None, :] < T)
+            w = tl.load(W + (n * T + outputs[None, :]) * D + d[:, None], mask=inside, other=0.0)  # (ROWS, M)
+            A += tl.dot(tl.trans(H), w, input_precision="tf32x3")
+        inside = (units[:, None] < H1) & (outputs[None, :] < T)
+        tl.store(out + ((n * T + outputs[None, :]) * B + b) * H1 + units[:, None], A, mask=inside)
+
+    @triton.jit
+    def _weight_times_gradients(S, W1, W, seed, d_out, dS, dW1, dW, B, D: tl.constexpr, K: tl.constexpr,
+                                H1: tl.constexpr, T: tl.constexpr, K_PAD: tl.constexpr, H1_PAD: tl.constexpr,
+                                T_PAD: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
+                                DROPPED: tl.constexpr):  # fmt: skip
+        # A program has one of the groups of rows and one of the groups of units.
+        part, group, n = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+        nets = tl.num_programs(2)
+        of_rows, of_units = group // tl.cdiv(H1, UNITS), group % tl.cdiv(H1, UNITS)
+        units, outputs, inputs = of_units * UNITS + tl.arange(0, UNITS), tl.arange(0, T_PAD), tl.arange(0, K_PAD)
+        d = of_rows * ROWS + tl.arange(0, ROWS)
+        of_W1 = (units[:, None] < H1) & (inputs[None, :] < K)
+        of_W = (d[:, None] < D) & (outputs[None, :] < T)
+        of_A = (outputs[:, None] < T) & (units[None, :] < H1)
+        of_S = (d[:, None] < D) & (inputs[None, :] < K)
+        w1 = tl.load(W1 + (n * K + inputs[None, :]) * H1 + units[:, None], mask=of_W1, other=0.0)  # (UNITS, K)
+        w = tl.load(W + (n * T + outputs[None, :]) * D + d[:, None], mask=of_W, other=0.0)  # (ROWS, M)
+        sum1 = tl.zeros((UNITS, K_PAD), tl.float32)
+        sum_w = tl.zeros((ROWS, T_PAD), tl.float32)
+        for b in range(part, B, tl.num_programs(0)):
+            H = _hidden(S, W1, seed, n, d * B + b, units, D * B, K, H1, DROPPED)
+            dA = tl.load(d_out + ((n * T + outputs[:, None]) * B + b) * H1 + units[None, :], mask=of_A, other=0.0)
+            sum_w += tl.dot(H, tl.trans(dA), input_precision="tf32x3")
+            dH = tl.dot(w, dA, input_precision="tf32x3")  # (ROWS, UNITS)
+            dH = tl.where(H <= 0.0, 0.0, dH)  # a dropped unit is 0 as well
+            of_b = inputs[None, :] * (D * B) + d[:, None] * B + b
+            s = tl.load(S + n * K * D * B + of_b, mask=of_S, other=0.0)  # (ROWS, K)
+            sum1 += tl.dot(tl.trans(dH), s, input_precision="tf32x3")
+            ds = tl.dot(dH, w1, input_precision="tf32x3")  # (ROWS, K)
+            tl.store(dS + (of_units * nets + n) * K * D * B + of_b, ds, mask=of_S)
+        place = (of_rows * tl.num_programs(0) + part) * nets + n
+        tl.store(dW1 + (place * K + inputs[None, :]) * H1 + units[:, None], sum1, mask=of_W1)
+        place = (of_units * tl.num_programs(0) + part) * nets + n
+        tl.store(dW + (place * T + outputs[None, :]) * D + d[:, None], sum_w, mask=of_W)

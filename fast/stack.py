@@ -1,0 +1,75 @@
+"""Many nets of one architecture, such as one for each of several seeds, computed and trained at once.
+
+A small net leaves most of a GPU idle. A stack of nets fills it: every weight gets an axis more, and each product of one
+net is a product of all. What a net of the stack computes is what it computes alone, but for rounding and for the random
+numbers of its dropout.
+"""
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from fast import hidden_on_cpu
+from fast.forward import can_fast_forward, fast_forward, hidden_for
+
+
+class Stack(nn.Module):
+    """Nets of one architecture; its parameters are theirs, with an axis for the nets before all others.
+
+    Shape:
+        images for each net (N, B, 1, image_dims, image_dims), or for all (B, 1, …) -> (N, B, num_classes)
+    """
+
+    def __init__(self, nets):
+        super().__init__()
+        self.num_nets = len(nets)
+        self.one = _One(deepcopy(nets[0]))
+        for name, tensors in _tensors(nets).items():
+            _replace(self.one.net, name, torch.stack(tensors))
+
+    def forward(self, X):
+        tensors = dict(self.one.named_parameters()) | dict(self.one.named_buffers())
+        images_axis = 0 if X.dim() == 5 else None
+        return torch.vmap(self._forward_one, in_dims=(0, images_axis), randomness="different")(tensors, X)
+
+    def _forward_one(self, tensors, X):
+        return functional_call(self.one, tensors, (X,))
+
+    def nets(self):
+        """Return the nets, each on its own, as they are now."""
+        nets = []
+        for position in range(self.num_nets):
+            net = deepcopy(self.one.net)
+            for name, (stacked,) in _tensors([self.one.net]).items():
+                _replace(net, name, stacked[position].clone())
+            nets.append(net)
+        return nets
+
+
+class _One(nn.Module):
+    """What one net of a stack computes, by `fast_forward` where that goes for many at once."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, X):
+        can_be_fast = can_fast_forward(self.net) and hidden_for(self.net) is not hidden_on_cpu
+        return fast_forward(self.net, X) if can_be_fast else self.net(X)
+
+
+def _tensors(nets):
+    """List the tensors of nets by name, parameters and buffers: a dict from name to one a net."""
+    return {name: [dict(net.state_dict())[name] for net in nets] for name in nets[0].state_dict()}
+
+
+def _replace(net, name, value):
+    """Put another tensor in the place of a parameter or buffer."""
+    *path, last = name.split(".")
+    module = net.get_submodule(".".join(path))
+    if last in module._parameters:
+        setattr(module, last, nn.Parameter(value))
+    else:
+        module._buffers[last] = value
