@@ -137,7 +137,7 @@ class Batch:
         Raises:
             BatchError: some are different.
         """
-        from study.verdicts import agreement  # SciPy: a slow import
+        from study.numbers import agreement  # SciPy: a slow import
 
         check_data()
         committed = read_records(self.table)
