@@ -75,9 +75,9 @@ class Study:
             )
 
     def runs_of(self, settings):
-        """Return the runs of some settings that can be compared; in a trial, of the settings as the trial changes them.
+        """Return the runs of some settings that can be compared; in a trial, of these settings as the trial has them.
 
-        These are the protocol's if all of them are there, each seed's on one kind of processor; else earlier ones.
+        They are the protocol's if all of them are there, each seed's on one kind of processor; else earlier ones.
 
         Returns:
             For each setting a dict from seed to record, and whether they are the protocol's.

@@ -1,19 +1,19 @@
 """What the records say about the claims. The rule was committed before the first run that counts.
 
-* What is compared is a run's late accuracy: the mean test accuracy of its last three epochs. Two settings are paired by
-  seed, so that they share their first weights where their nets are alike, and the order of the images where their
+* What is compared is a run's late accuracy: the mean test accuracy of its last three epochs. Two settings are paired
+  by seed, so that they share their first weights where their nets are alike, and the order of the images where their
   batches are.
 * **A is better than each of some others** by more than a margin, mostly 0: the gain is the smallest true difference of
   these pairs, less the margin. The claim *holds* if the gain's interval lies above 0, is *contradicted* if it lies
   below, is *practically equal* if it lies within 0.2 points on both sides of 0, and is *undecided* otherwise.
 * **None is better**: the gain is the largest true difference. The claim *holds* if the interval ends below 0.2 points,
   and is *contradicted* if it lies above 0 and doesn't.
-* **Accuracy rises** from setting to setting: Page's test for an ordered trend, to either side.
+* **Accuracy rises** from setting to setting: the gain is the rise of the straight line through them, judged likewise.
 * The interval is Student's. Its level is such that a false decision on any claim has a probability of 5 % over all of
   them together: after Holm, over the claims whose runs scatter. Outcomes that are the same with every seed are called
   *deterministic* and have no test.
-* Verdicts rest on the protocol's seeds alone, once all of them are there for every setting of a claim, each seed's runs
-  on one kind of processor. Until then earlier seeds give them, and they are *exploratory*.
+* Verdicts rest on the protocol's seeds alone, once all of them are there for every setting of a claim, each seed's
+  runs on one kind of processor. Until then earlier seeds give them, and they are *exploratory*.
 * With fewer than three seeds nothing is decided.
 """
 
@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from scipy import stats
 
 from study import claims, rule
 from study.numbers import changes_in_words
@@ -37,7 +38,7 @@ class Comparison:
         pairs: a tuple of `Pair`.
         protocol: the `claims.Protocol` by which it is judged.
         exploratory: whether the runs are not those of the protocol.
-        in_order: of a rising claim the accuracies (seeds, settings), else None.
+        in_order: of a rising claim the accuracies (settings, seeds), else None.
         corrected: p after Holm's correction; nan if there are too few runs, or these don't scatter.
         times: by how many times smaller than the level it has to be.
     """
@@ -68,8 +69,6 @@ class Comparison:
         """Before any correction, in the order of `rule.DECISIONS`, one-sided."""
         if self.num_seeds < LEAST_SEEDS:
             return np.full(len(rule.DECISIONS), np.nan)
-        if self.stated.relation == "rising":
-            return rule.p_values_of_trend(self.in_order)
         return rule.p_values(self.stated.relation, self.excess, self.protocol.epsilon)
 
     @property
@@ -103,7 +102,12 @@ class Comparison:
     @property
     def share_of_ladders(self):
         """Of the seeds, the share with which accuracy rises at each step of a rising claim."""
-        return float((np.diff(self.in_order, axis=1) > 0).all(1).mean())
+        return float((np.diff(self.in_order, axis=0) > 0).all(0).mean())
+
+    @property
+    def p_of_page(self):
+        """Of Page's test for a trend of the ranks, one-sided: a check on a rising claim."""
+        return float(stats.page_trend_test(self.in_order.T, method="asymptotic").pvalue)
 
 
 def judge_comparisons(study, late=True):
@@ -132,26 +136,31 @@ def _compare(study, claim, late_epochs):
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in runs)))
     accuracies = np.array([[late_accuracy(by_seed[s], late_epochs) for s in seeds] for by_seed in runs])
 
-    def of(setting):
-        return accuracies[settings.index(setting)].tolist()
+    def measured(setting):
+        return accuracies[settings.index(setting)]
 
     def reported(setting):
         same = (number.reported for number in study.numbers if claims.are_same(setting, number.setting))
         return next(same, float("nan"))
 
-    pairs = tuple(
-        Pair(
-            tuple(of(first)),
-            tuple(of(second)),
+    def pair(first, second):
+        gap = reported(first) - reported(second)
+        return Pair(
+            tuple(measured(first).tolist()),
+            tuple(measured(second).tolist()),
             claim.margin,
             claim.relative,
-            (reported(first) - reported(second)) / (reported(second) if claim.relative else 1),
+            gap / reported(second) if claim.relative else gap,
             _difference_in_words(first, second),
         )
-        for first, second in claim.pairs
-    )
-    in_order = accuracies.T if claim.relation == "rising" else None
-    return Comparison(claim, pairs, study.claims.protocol, not decides, in_order)
+
+    if claim.relation == "rising":
+        start, risen = accuracies[0], accuracies[0] + rule.rise(accuracies)
+        in_all = float(rule.rise(np.array([[reported(setting)] for setting in settings]))[0])
+        line = Pair(tuple(risen.tolist()), tuple(start.tolist()), reported=in_all, label="last against first")
+        return Comparison(claim, (line,), study.claims.protocol, not decides, accuracies)
+    pairs = tuple(pair(first, second) for first, second in claim.pairs)
+    return Comparison(claim, pairs, study.claims.protocol, not decides)
 
 
 def _difference_in_words(first, second):
