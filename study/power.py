@@ -5,6 +5,7 @@ protocol. A simulated seed scatters like these: normally, with the same covarian
 """
 
 import gc
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,6 +120,29 @@ def rate_with_optional_stopping(num_seeds, level, num_studies=NUM_STUDIES):
         for n in range(LEAST_SEEDS, num_seeds + 1)
     ]
     return float(looks[-1].mean()), float(np.any(looks, axis=0).mean())
+
+
+def seeds_needed(comparison, power=0.9, most=1000):
+    """Return with how many seeds a claim would be decided, were the true gains and scatter those measured.
+
+    Args:
+        comparison: a `verdicts.Comparison` with three seeds or more.
+        power: the probability of a decision.
+
+    Returns:
+        A number that is right within a tenth; None if over `most`.
+    """
+    mean = comparison.excess.mean(1)
+    scatter = Scatter("", comparison.stated.relation, mean, comparison.excess - mean[:, None])
+    num_seeds = LEAST_SEEDS
+    while num_seeds <= most:
+        z = np.random.default_rng(0).standard_normal((200, num_seeds, comparison.num_seeds))
+        drawn = scatter.draw(z, np.tile(mean, (len(z), 1)))
+        p = rule.p_of_claim(rule.p_values(scatter.relation, drawn, comparison.protocol.epsilon))
+        if (p <= comparison.level).mean() >= power:
+            return num_seeds
+        num_seeds = math.ceil(1.1 * num_seeds)
+    return None
 
 
 def power_table(study, num_studies=NUM_STUDIES):
