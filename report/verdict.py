@@ -58,9 +58,10 @@ def _on_figure(verdicts, figure):
     if number["seeds"] < LEAST_SEEDS:
         return f"Runs of this setting so far: {number['seeds']}, too few for a verdict."
     low, high = number["range_of_runs"]
+    verdict, seeds = WORDS[number["verdict"]][0], number["seeds"]
     text = (
-        f"**The number {WORDS[number['verdict']][0]}{_remark(number)}.** Over {number['seeds']} seeds the test accuracy "
-        f"is {accuracy(number['mean'])} on average, and one more run would fall between {accuracy(low)} and "
+        f"**The number {verdict}{_remark(number)}.** Over {seeds} seeds the test accuracy is "
+        f"{accuracy(number['mean'])} on average, and one more run would fall between {accuracy(low)} and "
         f"{accuracy(high)}. The reported {number['reported']:g} lies at percentile "
         f"{percentile(number['percentile'])}."
     )
