@@ -10,8 +10,8 @@ from common import fashion_mnist
 from common.curves import draw_curves, plot_curves, styled
 from common.formatting import accuracy
 from study import signals
-from study.numbers import by_chance, report_steps
 from study.record import history
+from study.reported import by_chance, report_steps
 
 
 def draw_result(result):

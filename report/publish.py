@@ -9,8 +9,8 @@ from report import drawings
 from report.typst_exporter import TypstPDFExporter
 from report.web import web_page
 from study import cluster, signals
-from study.numbers import report_steps
 from study.plan import BatchError
+from study.reported import report_steps
 from study.stopping import call_stoppably
 from study.study import Study
 

@@ -5,7 +5,7 @@ from IPython.display import Markdown
 
 from common.formatting import accuracy, count, p_equals, percentile, points, spread
 from report.verdict import WORDS, not_yet
-from study import numbers, signals
+from study import reported, signals
 from study.outcomes import HOLDS, LEAST_SEEDS
 
 TOLERANCE = 0.015  # 1.5 points: how near a reported and a measured accuracy must lie to be called close
@@ -54,7 +54,7 @@ def claims_summary(study):
         which = "All" if exploratory == len(comparisons) else f"{exploratory}"
         text += f" {which} of these verdicts are exploratory: the runs that decide have other seeds, and are to come."
     of_figures = [number for number in judged if number.name in study.claims.figures]
-    (share, p), (share_of_best, p_of_best) = numbers.luck(of_figures), numbers.luck(of_figures, best=True)
+    (share, p), (share_of_best, p_of_best) = reported.luck(of_figures), reported.luck(of_figures, best=True)
     if not np.isnan(share):
         text += (
             f" On average the accuracy of a figure from 3 on lies at percentile {percentile(share)} of ours; chance "
@@ -66,13 +66,13 @@ def claims_summary(study):
 
 def steps_sentence(study):
     """Say how many of the report's steps are larger than what two single runs differ by through their seeds alone."""
-    steps = numbers.report_steps(study)
-    if not steps or np.isnan([numbers.by_chance(before, after) for before, after in steps]).any():
+    steps = reported.report_steps(study)
+    if not steps or np.isnan([reported.by_chance(before, after) for before, after in steps]).any():
         return not_yet("several seeds of the figures")
     larger = [
         after
         for before, after in steps
-        if abs(after.figure.reported - before.figure.reported) > numbers.by_chance(before, after)
+        if abs(after.figure.reported - before.figure.reported) > reported.by_chance(before, after)
     ]
     named = ", ".join(f"Figure {after.number}" for after in larger)
     reached = sum(size.verdict == HOLDS for size in study.step_sizes)

@@ -139,7 +139,7 @@ class Batch:
         Raises:
             BatchError: some are different.
         """
-        from study.numbers import agreement  # SciPy: a slow import
+        from study.reported import agreement  # SciPy: a slow import
 
         check_data()
         committed = read_records(self.table)

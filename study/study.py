@@ -12,7 +12,7 @@ from functools import cached_property
 from common import ROOT
 from common.errors import UserError
 from common.files import expanded, write_at_once
-from study import claims, effects, numbers, per_image, protocol, selection, verdicts
+from study import claims, effects, per_image, protocol, reported, selection, verdicts
 from study.record import to_line
 from study.samples import Pair, Sample
 from study.table import TABLE, read_records, select
@@ -129,11 +129,11 @@ class Study:
 
     @cached_property
     def numbers(self):
-        return numbers.judge_numbers(self)
+        return reported.judge_numbers(self)
 
     @cached_property
     def step_sizes(self):
-        return numbers.judge_step_sizes(self)
+        return reported.judge_step_sizes(self)
 
     @cached_property
     def comparisons(self):

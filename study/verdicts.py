@@ -24,8 +24,8 @@ import numpy as np
 from scipy import stats
 
 from study import claims, rule
-from study.numbers import changes_in_words
 from study.outcomes import LEAST_SEEDS, UNTESTED
+from study.reported import changes_in_words
 from study.samples import Pair, late_accuracy
 
 

@@ -7,7 +7,7 @@ from conftest import made_up_record, study_of
 
 from study import claims
 from study.claims import Claim
-from study.numbers import Number
+from study.reported import Number
 from study.samples import Pair, Sample
 from study.verdicts import Comparison
 

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+import reproduce
 from common.parameters import PARAMETERS, check_parameters
 from study import claims, protocol
+from study.batch import Progress
 from study.record import run_key
 from study.table import select
 
@@ -94,3 +96,44 @@ def test_a_batch_of_the_protocol_runs_one_seed_after_the_other(tmp_path):
     assert seeds.count(100) == len(RUNS)
     assert seeds.count(131) == len(DECIDING)
     assert {run.parameters["runs_folder"] for run in batch} == {str(tmp_path)}
+
+
+# By the batch
+
+
+def test_the_batch_lists_the_protocols_runs_seed_by_seed(capsys, tmp_path):
+    reproduce.main(["--protocol", "--seeds", "131", "100", "--list", "--output", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(RUNS) + len(DECIDING) + 2
+    assert [line for line in lines if "seed 131" in line] == lines[len(RUNS) : -2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal"),
+    [
+        (["--protocol", "4"], "leave out figures"),
+        (["--protocol", "--quick"], "leave out figures"),
+        (["--protocol", "--seeds", "7"], "seed 7 is none of the protocol's: choose from 100 to 131"),
+    ],
+)
+def test_what_is_not_the_protocols_is_refused_in_a_line(arguments, refusal):
+    with pytest.raises(SystemExit, match=refusal) as refused:
+        reproduce.main(arguments)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("shows_accuracy", [True, False])
+def test_progress_of_the_protocol_shows_no_accuracy(capsys, tmp_path, shows_accuracy):
+    (run, *_) = protocol.plan_runs(CLAIMS, [100], tmp_path)
+    line = "epoch 1 of 40: train loss 2.3, train accuracy 0.1, test accuracy 0.1234"
+    Progress([run], (), shows_accuracy).on_line(run.key, line)
+    shown = capsys.readouterr().out
+    assert "epoch 1 of 40" in shown
+    assert ("0.1234" in shown) == shows_accuracy
+
+
+def test_the_batch_of_the_protocol_hides_accuracies(tmp_path):
+    options = reproduce.parse(["--protocol", "--output", str(tmp_path)])
+    assert options.seeds == list(range(100, 132))
+    assert not reproduce.batch_of(options).shows_accuracy
+    assert reproduce.batch_of(reproduce.parse(["4", "--output", str(tmp_path)])).shows_accuracy

@@ -11,8 +11,8 @@ from statsmodels.stats.multitest import multipletests
 
 from study import claims, notebooks
 from study.claims import Reported, Sweep
-from study.numbers import Number, judge_numbers, judge_step_sizes, luck
 from study.record import run_key
+from study.reported import Number, judge_numbers, judge_step_sizes, luck
 from study.samples import Sample
 from study.study import Study
 from tests.made_up import confidence, runs_of
