@@ -197,14 +197,14 @@ def net_of(setting):
 def get_optimizer(name, parameters, learning_rate, weight_decay=0.0):
     """Return an optimizer of `torch.optim` by its name, in its fused form if it has one: the quickest.
 
-    Raises:
-        ValueError: `torch.optim` has no such optimizer.
+    "SGD_momentum" is SGD with a momentum of 0.9. A ValueError says that there is no optimizer of a name.
     """
+    name, options = ("SGD", {"momentum": 0.9}) if name == "SGD_momentum" else (name, {})
     optimizer = getattr(torch.optim, name, None)
     if optimizer in (None, torch.optim.Optimizer) or not inspect.isclass(optimizer):
         raise ValueError(f"unknown optimizer {name!r}: choose one of torch.optim, such as SGD or Adam")
     fused = {"fused": True} if "fused" in inspect.signature(optimizer).parameters else {}
-    return optimizer(parameters, lr=learning_rate, weight_decay=weight_decay, **fused)
+    return optimizer(parameters, lr=learning_rate, weight_decay=weight_decay, **fused, **options)
 
 
 def get_scheduler(name, optimizer, num_steps):

@@ -21,6 +21,7 @@ from common.formatting import accuracy, minutes, points
 from study import claims
 from study.batch import DAY, Batch
 from study.plan import BatchError, plan, sweep_names
+from study.protocol import plan_runs
 from study.record import record_key
 from study.stopping import Stopped, leave_to_the_batch, stoppable
 
@@ -35,6 +36,7 @@ examples:
   python reproduce.py 4 -p learning_rate 0.05 --output trial
                                              a figure with another parameter, into a folder of its own
   python reproduce.py --sweeps grid dropout  two of the sweeps as well
+  python reproduce.py --protocol             what decides the claims: days on a CPU
   python reproduce.py --scheduler tcp://192.168.0.1:8786
                                              on a Dask cluster instead of on this machine
 
@@ -61,7 +63,14 @@ def parse(arguments):
         metavar="SWEEP",
         help=f"run these as well, or all: {', '.join(sweep_names())}; what figures/runs.jsonl has is not run again",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="0 by default")
+    parser.add_argument(
+        "--protocol",
+        action="store_true",
+        help="run what decides the claims, without showing an accuracy, and make no report; see claims.yaml",
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, metavar="SEED", help="0 by default, and with --protocol the protocol's"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--jobs", type=int, help="runs at a time on this machine; by default one a core that this process may use"
@@ -100,6 +109,13 @@ def parse(arguments):
     for number in options.figures:
         if number not in numbers:
             raise BatchError(f"there is no figure {number}: choose from {numbers[0]} to {numbers[-1]}")
+    if options.protocol and (options.figures or options.sweeps is not None or options.parameter or options.quick):
+        raise BatchError("--protocol says itself what is run: leave out figures, --sweeps, -p and --quick")
+    fixed = claims.load().protocol.seeds
+    options.seeds = options.seeds or (list(fixed) if options.protocol else [0])
+    for seed in options.seeds:
+        if options.protocol and seed not in fixed:
+            raise BatchError(f"seed {seed} is none of the protocol's: choose from {fixed[0]} to {fixed[-1]}")
     for sweep in options.sweeps or []:
         if sweep not in sweep_names():
             raise BatchError(f"there is no sweep {sweep!r}: choose from {', '.join(sweep_names())}")
@@ -131,11 +147,15 @@ def literal(text):
 
 def batch_of(options):
     """Plan the batch that the command line asks for; a ParameterError says which parameter makes no sense."""
+    where = {"jobs": options.jobs, "scheduler": options.scheduler, "timeout": options.timeout}
+    seeds, folder = sorted(set(options.seeds)), options.output / "runs"
+    if options.protocol:
+        runs = plan_runs(claims.load(), seeds, folder)
+        return Batch(runs, options.output, **where, reuse_table=True, shows_accuracy=False)
     figures = sorted(set(options.figures)) or claims.load().figure_numbers
     sweeping = options.sweeps is not None
     sweeps = (options.sweeps or sweep_names()) if sweeping else []
-    runs = plan(figures, sweeps, sorted(set(options.seeds)), options.overrides, options.output / "runs")
-    where = {"jobs": options.jobs, "scheduler": options.scheduler, "timeout": options.timeout}
+    runs = plan(figures, sweeps, seeds, options.overrides, folder)
     return Batch(runs, options.output, **where, overrides=options.overrides, reuse_table=sweeping)
 
 
@@ -152,6 +172,9 @@ def reproduce(options):
     else:
         with batch.alone():
             seconds = batch.run()
+            if options.protocol:
+                print(f"All of these runs are in {batch.table}; the report that is made next rests on them")
+                return
             from report.publish import publish  # PyTorch, matplotlib, Typst: slow imports
 
             study = publish(batch.figures_folder, options.overrides)

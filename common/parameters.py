@@ -19,7 +19,7 @@ from common.errors import UserError
 from common.files import expanded
 
 INITIALIZERS = ("normal_", "xavier_normal_", "kaiming_normal_")  # those of model.py
-OPTIMIZERS = ("SGD", "Adam", "AdamW")  # classes of torch.optim
+OPTIMIZERS = ("SGD", "SGD_momentum", "RMSprop", "Adam", "AdamW")  # those of my_utils.get_optimizer
 SCHEDULES = ("constant", "one_cycle")  # those of my_utils.get_scheduler
 
 

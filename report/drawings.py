@@ -11,7 +11,7 @@ from common.curves import draw_curves, plot_curves, styled
 from common.formatting import accuracy
 from study import signals
 from study.record import history
-from study.verdicts import by_chance, report_steps
+from study.reported import by_chance, report_steps
 
 
 def draw_result(result):
@@ -50,7 +50,7 @@ def draw_numbers(study):
     numbers = study.numbers
     start, middle, end = study.claims.scales["accuracy"]
     # With few seeds the range of runs is wider than accuracies can be.
-    ranges = [np.clip(number.sample.range_of_runs, 0, 1) for number in numbers]
+    ranges = [np.clip(number.range_of_runs, 0, 1) for number in numbers]
     for number, ends in zip(numbers, ranges, strict=True):
         shown = [*number.sample.accuracies, number.reported, *ends]
         start, end = min(start, np.nanmin(shown)), max(end, np.nanmax(shown))
@@ -72,7 +72,7 @@ def draw_numbers(study):
             high.plot([], [], "o", color="C0", markersize=2.5)[0],
             high.plot([], [], color="C0", alpha=0.25, linewidth=6)[0],
         ]
-        labels = ["reported", "our runs", "range of 95 % of runs"]
+        labels = ["reported", "our runs", "range of runs"]
         figure.legend(handles, labels, loc="outside upper right", ncols=3)
         figure.supxlabel("test accuracy (note the two scales)", fontsize=7)
     return figure

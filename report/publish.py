@@ -10,9 +10,9 @@ from report.typst_exporter import TypstPDFExporter
 from report.web import web_page
 from study import cluster, signals
 from study.plan import BatchError
+from study.reported import report_steps
 from study.stopping import call_stoppably
 from study.study import Study
-from study.verdicts import report_steps
 
 
 def publish(folder, overrides):

@@ -5,8 +5,8 @@ from IPython.display import Markdown
 
 from common.formatting import accuracy, count, p_equals, percentile, points, spread
 from report.verdict import WORDS, not_yet
-from study import signals, verdicts
-from study.outcomes import LEAST_SEEDS
+from study import reported, signals
+from study.outcomes import HOLDS, LEAST_SEEDS
 
 TOLERANCE = 0.015  # 1.5 points: how near a reported and a measured accuracy must lie to be called close
 
@@ -44,35 +44,43 @@ def results_summary(study):
 
 def claims_summary(study):
     """Say in a paragraph how the claims fare."""
-    numbers, comparisons = study.numbers, study.comparisons
+    judged, comparisons = study.numbers, study.comparisons
     text = (
-        f"Of the report's {count(len(numbers), 'number')}, {counted(numbers)}. "
+        f"Of the report's {count(len(judged), 'number')}, {counted(judged)}. "
         f"Of its {count(len(comparisons), 'comparison')}, **{counted(comparisons)}**."
     )
-    share, p = verdicts.luck([number for number in numbers if number.name in study.claims.figures])
+    exploratory = sum(item.exploratory for item in comparisons)
+    if exploratory:
+        which = "All" if exploratory == len(comparisons) else f"{exploratory}"
+        text += f" {which} of these verdicts are exploratory: the runs that decide have other seeds, and are to come."
+    of_figures = [number for number in judged if number.name in study.claims.figures]
+    (share, p), (share_of_best, p_of_best) = reported.luck(of_figures), reported.luck(of_figures, best=True)
     if not np.isnan(share):
         text += (
-            f" On average the accuracy of a figure from 3 on lies at percentile {percentile(share)} of ours; "
-            f"chance alone brings it so far up with {p_equals(p)}."
+            f" On average the accuracy of a figure from 3 on lies at percentile {percentile(share)} of ours; chance "
+            f"alone brings it so far up with {p_equals(p)}. Beside the best epoch of each of our runs it is at "
+            f"percentile {percentile(share_of_best)}, with {p_equals(p_of_best)}."
         )
     return Markdown(text)
 
 
 def steps_sentence(study):
     """Say how many of the report's steps are larger than what two single runs differ by through their seeds alone."""
-    steps = verdicts.report_steps(study)
-    if not steps or np.isnan([verdicts.by_chance(before, after) for before, after in steps]).any():
+    steps = reported.report_steps(study)
+    if not steps or np.isnan([reported.by_chance(before, after) for before, after in steps]).any():
         return not_yet("several seeds of the figures")
     larger = [
         after
         for before, after in steps
-        if abs(after.figure.reported - before.figure.reported) > verdicts.by_chance(before, after)
+        if abs(after.figure.reported - before.figure.reported) > reported.by_chance(before, after)
     ]
     named = ", ".join(f"Figure {after.number}" for after in larger)
+    reached = sum(size.verdict == HOLDS for size in study.step_sizes)
     return Markdown(
         f"Of the report's {len(steps)} steps from Figure {steps[0][0].number} on, {len(larger)} "
         f"{'is' if len(larger) == 1 else 'are'} larger than what two single runs differ by through their seeds alone, "
-        f"19 times of 20{f': that to {named}' if named else ''}."
+        f"19 times of 20{f': that to {named}' if named else ''}. Their sizes are another question: {reached} of "
+        f"{len(study.step_sizes)} lie where the difference of two single runs of ours would fall."
     )
 
 

@@ -12,14 +12,14 @@ from common.formatting import (
     interval,
     p_value,
     parameter,
-    percent,
     percentile,
     points,
     spread,
     words,
 )
-from report.verdict import MARKS, not_yet
-from study.outcomes import LEAST_SEEDS
+from report.verdict import MARKS, not_yet, remark
+from study import power
+from study.outcomes import UNDECIDED
 from study.samples import Sample
 
 
@@ -58,28 +58,37 @@ def results_table(study, link="#fig-{}"):
 def comparisons_table(study):
     """Set every comparison of the report beside what our runs say about it, the verdict next to the claim."""
     rows = []
-    for comparison in study.comparisons:
-        pair = comparison.least_favourable
-        cells = [NOT_MEASURED] * 5 + ["0"]
+    for comparison, last in zip(study.comparisons, study.comparisons_after_the_last_epoch, strict=True):
+        stated, pair = comparison.stated, comparison.least_favourable
+        cells = [NOT_MEASURED] * 6
         if pair:
             cells = [
                 points(pair.reported),
                 points(pair.difference.mean),
-                interval(pair.difference.interval, points),
-                percent(pair.probability),
-                p_value(pair.corrected),
-                f"{pair.difference.num_seeds}\N{NO-BREAK SPACE}({_needed(pair)})",
+                interval(comparison.interval, points),
+                p_value(comparison.corrected),
+                p_value(pair.difference.p_of_sign_flips(pair.margin)),
+                f"{points(last.least_favourable.difference.mean)}\N{NO-BREAK SPACE}{MARKS[last.verdict]}",
             ]
-        claim = comparison.claim + (f" ({len(comparison.pairs)} pairs)" if len(comparison.pairs) > 1 else "")
-        rows.append([claim, mark(comparison.verdict), f"{comparison.figure}", *cells])
-    head = ["Claim ", "Verdict ", "Fig.", "Reported", "Measured", "95 % interval", "Wins", "p", "Seeds"]
+        pairs = f" ({len(comparison.pairs)} pairs: {pair.label})" if pair and len(comparison.pairs) > 1 else ""
+        ours = f"; *ours: {stated.ours}*" if stated.ours else ""
+        seeds = f"{comparison.num_seeds}{_needed(comparison)}"
+        rows.append([f"{stated.text}{pairs}{ours}", verdict_cell(comparison), f"{stated.figure}", *cells, seeds])
+    head = ["Claim ", "Verdict ", "Fig.", "Reported", "Measured", "Interval", "p", "p, flips", "Last epoch", "Seeds"]
     return markdown_table(head, rows)
 
 
-def _needed(pair):
-    if pair.difference.num_seeds < LEAST_SEEDS:
-        return NOT_MEASURED
-    return ">1000" if pair.seeds_needed is None else f"{pair.seeds_needed}"
+def _needed(comparison):
+    """Say how many seeds an undecided claim would take, as far as those it has can tell."""
+    if comparison.verdict != UNDECIDED:
+        return ""
+    needed = power.seeds_needed(comparison)
+    return f"\N{NO-BREAK SPACE}({'>1000' if needed is None else f'≈{needed}'})"
+
+
+def verdict_cell(judged):
+    """Write the verdict on a claim or a number with its sign, and what has to be known of it."""
+    return mark(judged.verdict) + remark(judged.is_deterministic, judged.exploratory)
 
 
 def mark(verdict):
@@ -92,16 +101,16 @@ def numbers_table(study):
     rows = [
         [
             number.label,
-            mark(number.verdict),
+            verdict_cell(number),
             accuracy(number.reported),
             accuracy(number.sample.mean),
-            interval(number.sample.range_of_runs, accuracy),
+            interval(number.range_of_runs, accuracy),
             percentile(number.sample.percentile(number.reported)),
             f"{number.sample.num_seeds}",
         ]
         for number in study.numbers
     ]
-    head = ["Setting ", "Verdict ", "Reported", "Measured", "95 % of runs", "Percentile", "Seeds"]
+    head = ["Setting ", "Verdict ", "Reported", "Measured", "Range of runs", "Percentile", "Seeds"]
     return markdown_table(head, rows)
 
 

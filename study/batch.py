@@ -37,6 +37,7 @@ class Batch:
         scheduler: address of a Dask scheduler to run on instead, or None.
         timeout: seconds after which a run has failed.
         reuse_table: whether a run counts as done as well if only the table has its record.
+        shows_accuracy: whether accuracies are printed; who sees those of the protocol's runs may want to stop early.
     """
 
     runs: list
@@ -46,6 +47,7 @@ class Batch:
     scheduler: str | None = None
     timeout: int = DAY
     reuse_table: bool = False
+    shows_accuracy: bool = True
 
     @property
     def figures_folder(self):
@@ -137,7 +139,7 @@ class Batch:
         Raises:
             BatchError: some are different.
         """
-        from study.verdicts import agreement  # SciPy: a slow import
+        from study.reported import agreement  # SciPy: a slow import
 
         check_data()
         committed = read_records(self.table)
@@ -168,7 +170,8 @@ class Batch:
             else cluster.local_workers(min(self.jobs, len(runs)))
         )
         seconds, failures = {}, []
-        for run, outcome in cluster.execute(runs, workers, self.timeout, Progress(runs, self.overrides).on_line):
+        progress = Progress(runs, self.overrides, self.shows_accuracy)
+        for run, outcome in cluster.execute(runs, workers, self.timeout, progress.on_line):
             for name, content in outcome.files.items():
                 write_at_once(run.record_path.with_name(name), content)
             if outcome.failure:
@@ -197,9 +200,11 @@ class Progress:
     Args:
         runs: a list of `plan.Run`.
         overrides: parameters that are the same in all runs.
+        shows_accuracy: whether it prints accuracies.
     """
 
-    def __init__(self, runs, overrides=()):
+    def __init__(self, runs, overrides=(), shows_accuracy=True):
+        self.shows_accuracy = shows_accuracy
         self.names = {run.key: run.name(overrides) for run in runs}
         self.num_epochs = {run.key: run.parameters["num_epochs"] for run in runs}
         self.costs = {run.key: run.epoch_cost for run in runs}
@@ -222,9 +227,10 @@ class Progress:
             self.done += self.costs[key] * (self.epochs[key] - before)
             share = self.done / self.total
             left = (time.monotonic() - self.started) * (1 - share) / share
+            accuracy = (measured[3] or "") if self.shows_accuracy else ""
             estimate = f", {minutes(left)} left" if 0.1 < share < 0.999 else ""  # the first epochs tell too little
             print(
-                f"{self.names[key]}: epoch {self.epochs[key]} of {self.num_epochs[key]}{measured[3] or ''} "
+                f"{self.names[key]}: epoch {self.epochs[key]} of {self.num_epochs[key]}{accuracy} "
                 f"({100 * share:.0f} %{estimate})",
                 flush=True,
             )

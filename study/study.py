@@ -12,9 +12,9 @@ from functools import cached_property
 from common import ROOT
 from common.errors import UserError
 from common.files import expanded, write_at_once
-from study import claims, effects, per_image, selection, verdicts
+from study import claims, effects, per_image, protocol, reported, selection, verdicts
 from study.record import to_line
-from study.samples import CONFIDENCE, Pair, Sample
+from study.samples import Pair, Sample
 from study.table import TABLE, read_records, select
 
 VERDICTS = "verdicts.json"  # in a folder of figures, beside the table of records
@@ -74,9 +74,34 @@ class Study:
                 "overrides to hold in what a trial's runs differ from the notebooks, such as {'num_epochs': 3}"
             )
 
+    def runs_of(self, settings):
+        """Return the runs of some settings that can be compared; in a trial, of these settings as the trial has them.
+
+        They are the protocol's if all of them are there, each seed's on one kind of processor; else earlier ones.
+
+        Returns:
+            For each setting a dict from seed to record, and whether they are the protocol's.
+        """
+        settings = [setting | self.overrides for setting in settings]
+        runs = [{record["seed"]: record for record in select(self.records, setting)} for setting in settings]
+        planned = [self._planned_seeds.get(protocol.training(setting), set()) for setting in settings]
+        seeds = set.intersection(*planned)
+        decides = all(planned) and all(own <= by_seed.keys() for own, by_seed in zip(planned, runs, strict=True))
+        decides = decides and all(_on_one_kind([by_seed[seed] for by_seed in runs]) for seed in seeds)
+        fresh = set(self.claims.protocol.seeds)
+        kept = [{s: r for s, r in by_seed.items() if (s in seeds if decides else s not in fresh)} for by_seed in runs]
+        return kept, decides
+
+    @cached_property
+    def _planned_seeds(self):
+        """The protocol's seeds of each training."""
+        runs = reversed(protocol.runs(self.claims))  # the most important come first, and count
+        return {protocol.training(planned.setting): set(planned.seeds) for planned in runs}
+
     def records_of(self, setting):
-        """Return the records of a setting, one a seed; in a trial, of the setting as the trial changes it."""
-        return select(self.records, setting | self.overrides)
+        """Return the records of a setting, one a seed, as `runs_of` does."""
+        (runs,), _ = self.runs_of([setting])
+        return list(runs.values())
 
     def accuracies_of(self, setting):
         """Return the test accuracies of a setting's runs, by seed."""
@@ -88,9 +113,9 @@ class Study:
 
     def pair_of(self, first, second, margin=0.0):
         """Pair the runs of two settings that have the same seed, as a `Pair`."""
-        a, b = self.accuracies_of(first), self.accuracies_of(second)
+        (a, b), _ = self.runs_of([first, second])
         seeds = sorted(a.keys() & b.keys())
-        return Pair(tuple(a[s] for s in seeds), tuple(b[s] for s in seeds), margin)
+        return Pair(*(tuple(runs[seed]["test_accuracy"] for seed in seeds) for runs in (a, b)), margin)
 
     @cached_property
     def figures(self):
@@ -104,11 +129,19 @@ class Study:
 
     @cached_property
     def numbers(self):
-        return verdicts.judge_numbers(self)
+        return reported.judge_numbers(self)
+
+    @cached_property
+    def step_sizes(self):
+        return reported.judge_step_sizes(self)
 
     @cached_property
     def comparisons(self):
         return verdicts.judge_comparisons(self)
+
+    @cached_property
+    def comparisons_after_the_last_epoch(self):
+        return verdicts.judge_comparisons(self, late=False)
 
     @cached_property
     def effects(self):
@@ -137,26 +170,18 @@ class Study:
         lines = "".join(map(to_line, self.records))
         return {
             "rule": verdicts.__doc__,
-            "confidence": CONFIDENCE,
+            "level": self.claims.protocol.level,
             "records": {
                 "file": TABLE,
                 "number": len(self.records),
                 "sha256": hashlib.sha256(lines.encode()).hexdigest(),
             },
-            "numbers": [
-                {
-                    "name": number.name,
-                    "label": number.label,
-                    "reported": number.reported,
-                    "mean": _finite(number.sample.mean),
-                    "range_of_runs": _interval(number.sample.range_of_runs),
-                    "percentile": _finite(number.sample.percentile(number.reported)),
-                    "seeds": number.sample.num_seeds,
-                    "verdict": number.verdict,
-                }
-                for number in self.numbers
+            "numbers": [_number(number) for number in self.numbers],
+            "step_sizes": [_number(number) for number in self.step_sizes],
+            "comparisons": [
+                _comparison(comparison) | {"after_the_last_epoch": _measured(last)}
+                for comparison, last in zip(self.comparisons, self.comparisons_after_the_last_epoch, strict=True)
             ],
-            "comparisons": [_comparison(comparison) for comparison in self.comparisons],
             "beyond": [
                 {
                     "name": search.name,
@@ -175,16 +200,51 @@ class Study:
         write_at_once(folder / VERDICTS, json.dumps(self.verdicts, indent=1, ensure_ascii=False) + "\n")
 
 
+def _on_one_kind(records):
+    return len({(record["device"], record.get("processor")) for record in records}) == 1
+
+
+def _number(number):
+    return {
+        "name": number.name,
+        "label": number.label,
+        "reported": number.reported,
+        "mean": _finite(number.sample.mean),
+        "range_of_runs": _interval(number.range_of_runs),
+        "percentile": _finite(number.sample.percentile(number.reported)),
+        "p": _finite(number.corrected),
+        "seeds": number.sample.num_seeds,
+        "deterministic": number.is_deterministic,
+        "exploratory": number.exploratory,
+        "verdict": number.verdict,
+    }
+
+
 def _comparison(comparison):
-    entry = {"name": comparison.name, "figure": comparison.figure, "claim": comparison.claim}
-    entry |= {"relation": comparison.relation, "pairs": len(comparison.pairs), "verdict": comparison.verdict}
     pair = comparison.least_favourable or Pair((), ())
-    return entry | {
+    entry = {
+        "name": comparison.stated.name,
+        "figure": comparison.stated.figure,
+        "claim": comparison.stated.text,
+        "ours": comparison.stated.ours,
+        "relation": comparison.stated.relation,
+        "pairs": len(comparison.pairs),
+        "least_favourable": pair.label,
         "reported": _finite(pair.reported),
+    }
+    about = {"deterministic": comparison.is_deterministic, "exploratory": comparison.exploratory}
+    return entry | _measured(comparison) | about
+
+
+def _measured(comparison):
+    pair = comparison.least_favourable or Pair((), ())
+    return {
+        "verdict": comparison.verdict,
         "effect": _finite(pair.difference.mean),
-        "interval": _interval(pair.difference.interval),
-        "p": _finite(pair.corrected),
-        "seeds": pair.difference.num_seeds,
+        "interval": _interval(comparison.interval),
+        "p": _finite(comparison.corrected),
+        "p_of_sign_flips": _finite(pair.difference.p_of_sign_flips(pair.margin)),
+        "seeds": comparison.num_seeds,
     }
 
 

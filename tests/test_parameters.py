@@ -46,7 +46,7 @@ REAL_BADS = [-0.1, math.nan, math.inf, -math.inf, 10**400, True, "0.1", (0.1,), 
 FLAG_BADS = [0, 1, 0.0, "True", "", None, [True]]
 BAD_VALUES = {
     "initializer": ["kaiming", "Normal_", "", 0, None, True, ["normal_"], ("normal_",)],
-    "optimizer_name": ["sgd", "adam", "RMSprop", "", 0, None, ["SGD"], ("SGD",)],
+    "optimizer_name": ["sgd", "adam", "Adagrad", "", 0, None, ["SGD"], ("SGD",)],
     "learning_rate": [0, 0.0, *REAL_BADS],
     "schedule": ["cosine", "", 0, None, True, ["constant"]],
     "weight_decay": REAL_BADS,
@@ -136,7 +136,7 @@ def test_what_is_expected_states_the_range_and_lists_the_choices():
         assert stated in complaint(check_parameters, {name: -1})
     choices = {
         "initializer": ["normal_", "xavier_normal_", "kaiming_normal_"],
-        "optimizer_name": ["SGD", "Adam", "AdamW"],
+        "optimizer_name": ["SGD", "SGD_momentum", "RMSprop", "Adam", "AdamW"],
         "schedule": ["constant", "one_cycle"],
         "augmentation": ["RandomAffine", "RandomHorizontalFlip", "RandomErasing"],
     }
@@ -256,7 +256,7 @@ def test_the_patchings_are_the_possible_ones_of_the_images():
 def test_every_optimizer_is_one_of_pytorch_that_can_be_built():
     for name in OPTIMIZERS:
         optimizer = mu.get_optimizer(name, [torch.zeros(1, requires_grad=True)], 0.5, 0.25)
-        assert type(optimizer) is getattr(torch.optim, name)
+        assert type(optimizer) is getattr(torch.optim, name.removesuffix("_momentum"))
         assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.5, 0.25)
 
 

@@ -9,6 +9,7 @@ from conftest import made_up_record, study_of
 
 from report import sentences
 from study import claims, signals
+from study.samples import Sample
 from study.study import Study
 from tests.made_up_results import (
     PAIR,
@@ -92,14 +93,34 @@ def test_the_summary_counts_the_verdicts():
     text = sentences.claims_summary(study_with(numbers=numbers, comparisons=[comparison(PAIR)])).data
     assert "Of the report's 3 numbers, 1 holds, 1 is contradicted and 1 has too few runs yet." in text
     assert "Of its 1 comparison, **1 holds**." in text
+    assert "exploratory" not in text
     assert re.search(r"at percentile \d+ of ours; chance alone brings it so far up with p (=|<) 0\.\d+", text)
 
 
 def test_verdicts_are_counted_in_the_number_that_they_have():
     undecided, contradicted = comparison(WEAK_PAIR), comparison(PAIR, relation="no_better")
-    assert sentences.counted([undecided]) == "1 can't be told from chance"
+    assert sentences.counted([undecided]) == "1 is undecided"
     assert sentences.counted([contradicted] * 2 + [comparison(PAIR)] * 3) == "3 hold and 2 are contradicted"
     assert sentences.counted([number(0.9, 0.8)] * 2) == "2 have too few runs yet"
+
+
+def test_exploratory_verdicts_are_said_to_be_no_more():
+    early, late = comparison(PAIR, exploratory=True), comparison(PAIR)
+    judged = {"numbers": [number(0.8, 0.8, 0.81, 0.79)]}
+    text = {n: sentences.claims_summary(study_with(comparisons=[early] * n + [late], **judged)).data for n in (1, 2)}
+    assert " 1 of these verdicts are exploratory" in text[1]
+    assert " 2 of these verdicts are exploratory" in text[2]
+    assert " All of these" in sentences.claims_summary(study_with(comparisons=[early, early], **judged)).data
+
+
+def test_the_best_epoch_is_weighed_as_an_explanation_of_the_reports_luck():
+    """Numbers that lie in the middle of the best epochs' accuracies and above those of the last."""
+    lucky = [
+        replace(number(0.83, 0.80, 0.81, 0.79, name=f"figure_{n}"), best=Sample((0.82, 0.83, 0.84)))
+        for n in range(3, 10)
+    ]
+    text = sentences.claims_summary(study_with(numbers=lucky, comparisons=[comparison(PAIR)])).data
+    assert "Beside the best epoch of each of our runs it is at percentile 50, with p = 0.500." in text
 
 
 def test_only_the_figures_own_numbers_count_for_the_reports_luck():
