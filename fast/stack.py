@@ -37,6 +37,10 @@ class Stack(nn.Module):
     def _forward_one(self, tensors, X):
         return functional_call(self.one, tensors, (X,))
 
+    def lost(self):
+        """Say of each net whether a layer holds nothing but NaN, which no further step changes: booleans (N,)."""
+        return torch.stack([weights.flatten(1).isnan().all(1) for weights in self.parameters()]).any(0)
+
     def nets(self):
         """Return the nets, each on its own, as they are now."""
         nets = []

@@ -14,6 +14,9 @@ from fast.stack import Stack
 from fast.step import TrainingStep, keep_freed_memory
 from study.record import write_record
 
+EVALUATED = 1000  # test images at a time
+
+
 
 def train_many(setting, seeds, on_epoch=None):
     """Train the seeds of a setting.
@@ -34,6 +37,7 @@ def train_many(setting, seeds, on_epoch=None):
     train_iter, test_iter = mu.load_data_fashion_mnist(
         setting["batch_size"], device=str(device), **{name: setting[name] for name in names}
     )
+    test_iter.batch_size = EVALUATED
     train_iters = [_with_seed(train_iter, seed) for seed in seeds]
     optimizer = mu.get_optimizer(
         setting["optimizer_name"], stack.parameters(), setting["learning_rate"], setting["weight_decay"]
@@ -41,13 +45,17 @@ def train_many(setting, seeds, on_epoch=None):
     num_steps = setting["num_epochs"] * len(train_iter)
     scheduler = mu.get_scheduler(setting.get("schedule", "constant"), optimizer, num_steps)
     step = TrainingStep(stack, torch.nn.CrossEntropyLoss(), optimizer, scheduler)
-    measures, started = [], time.monotonic()
+    measures, started, lost = [], time.monotonic(), False
     for epoch in range(1, setting["num_epochs"] + 1):
-        measures.append(_train_epoch(step, train_iters))
-        correct = mu.predict_correct(stack, test_iter)  # (N, 10000)
-        measures[-1]["test_accuracy"] = _shares(correct)
-        if train_iter.validation_iter:
-            measures[-1]["validation_accuracy"] = _shares(mu.predict_correct(stack, train_iter.validation_iter))
+        if not lost:  # else training would measure the same again
+            lost = bool(stack.lost().all())
+            measured = _train_epoch(step, train_iters)
+            correct = mu.predict_correct(stack, test_iter)  # (N, 10000)
+            measured["test_accuracy"] = _shares(correct)
+            if train_iter.validation_iter:
+                train_iter.validation_iter.batch_size = EVALUATED
+                measured["validation_accuracy"] = _shares(mu.predict_correct(stack, train_iter.validation_iter))
+        measures.append(measured)
         if on_epoch:
             on_epoch(epoch, time.monotonic() - started)
     histories = [
