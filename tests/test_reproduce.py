@@ -304,7 +304,7 @@ def test_what_the_table_has_is_not_run_again_for_a_sweep(batch, tmp_path, unpubl
         (["4", "-p", "learning_rate", "0"], "learning_rate is 0: expected a number above 0"),
         (["4", "-p", "learning_rate", "-0.1"], "learning_rate is -0.1: expected a number above 0"),
         (["4", "-p", "initializer", "uniform_"], "initializer is 'uniform_': expected one of normal_"),
-        (["4", "-p", "optimizer_name", "Adamm"], "optimizer_name is 'Adamm': expected one of SGD, Adam"),
+        (["4", "-p", "optimizer_name", "Adamm"], "optimizer_name is 'Adamm': expected one of SGD, SGD_momentum"),
         (["4", "-p", "device", "abacus"], "device is 'abacus': expected auto, cpu, cuda"),
         (["4", "-p", "device", "cuda:99"], "device 'cuda:99' is not on this machine"),
         (["5", "-p", "num_epochs", "4"], "num_epochs is 4: expected a multiple of num_rounds, 3"),
