@@ -21,10 +21,12 @@ try:
 except ImportError:  # a PyTorch for CPUs, or for a system that Triton doesn't know
     triton = None
 
-ROWS = 64  # of H that a program holds at a time
-UNITS = 64  # of them, for the gradients, which take more of a program's registers
-WARPS = 4  # of 32 threads, a program
-STAGES = 1  # of loads under way at a time; more would take more registers
+# Of each kernel: the rows and units of H that a program holds at a time, its warps of 32 threads, and how many loads it
+# has under way; the quickest on an H100, where the gradients are short of registers.
+TIMES_WEIGHT = {"ROWS": 64, "num_warps": 4}
+TIMES_WEIGHT_GRADIENTS = {"ROWS": 64, "UNITS": 64, "num_warps": 4, "num_stages": 1}
+WEIGHT_TIMES = {"ROWS": 64, "num_warps": 4}
+WEIGHT_TIMES_GRADIENTS = {"ROWS": 64, "UNITS": 64, "num_warps": 4, "num_stages": 1}
 PROGRAMS = 528  # that share the rows for the gradients, all nets together: four for each processor of an H100
 SMALLEST = 16  # rows or columns that the matrix units take
 
@@ -76,9 +78,9 @@ class HiddenTimesWeight(torch.autograd.Function):
     def forward(S, W1, W2, b2, seed, dropout):
         S, W1, W2, b2, seed = (tensor.contiguous() for tensor in (S, W1, W2, b2, seed))
         out = S.new_empty(*S.shape[:-2], S.shape[-1], W2.shape[-2])
-        grid = (triton.cdiv(S.shape[-1], ROWS), seed.numel())
-        sizes = _sizes(S, W1, dropout, T=W2.shape[-2])
-        _times_weight[grid](S, W1, W2, b2, seed, out, S.shape[-1], **sizes, num_warps=WARPS)
+        grid = (triton.cdiv(S.shape[-1], TIMES_WEIGHT["ROWS"]), seed.numel())
+        sizes = _sizes(S, W1, dropout, T=W2.shape[-2]) | TIMES_WEIGHT
+        _times_weight[grid](S, W1, W2, b2, seed, out, S.shape[-1], **sizes)
         return out
 
     @staticmethod
@@ -90,11 +92,11 @@ class HiddenTimesWeight(torch.autograd.Function):
     def backward(ctx, d_out):
         S, W1, W2, _, seed, d_out = (tensor.contiguous() for tensor in (*ctx.saved_tensors, d_out))
         R, N = S.shape[-1], seed.numel()
-        groups = triton.cdiv(W1.shape[-1], UNITS)
-        parts = min(triton.cdiv(PROGRAMS, N * groups), triton.cdiv(R, ROWS))
+        sizes = _sizes(S, W1, ctx.dropout, T=W2.shape[-2]) | TIMES_WEIGHT_GRADIENTS
+        groups = triton.cdiv(W1.shape[-1], sizes["UNITS"])
+        parts = min(triton.cdiv(PROGRAMS, N * groups), triton.cdiv(R, sizes["ROWS"]))
         dS = S.new_empty(groups, *S.shape)
         dW1, dW2 = S.new_empty(parts, *W1.shape), S.new_empty(parts, *W2.shape)
-        sizes = _sizes(S, W1, ctx.dropout, T=W2.shape[-2]) | {"UNITS": UNITS, "num_warps": WARPS, "num_stages": STAGES}
         _times_weight_gradients[(parts, groups, N)](S, W1, W2, seed, d_out, dS, dW1, dW2, R, **sizes)
         return dS.sum(0), dW1.sum(0), dW2.sum(0), d_out.sum(-2), None, None
 
@@ -111,8 +113,8 @@ class WeightTimesHidden(torch.autograd.Function):
         S, W1, W, seed = (tensor.contiguous() for tensor in (S, W1, W, seed))
         D, B = S.shape[-2:]
         out = S.new_empty(*W.shape[:-1], B, W1.shape[-1])
-        sizes = _sizes(S, W1, dropout, T=W.shape[-2])
-        _weight_times[(B, seed.numel())](S, W1, W, seed, out, B, D=D, **sizes, num_warps=WARPS)
+        sizes = _sizes(S, W1, dropout, T=W.shape[-2]) | WEIGHT_TIMES
+        _weight_times[(B, seed.numel())](S, W1, W, seed, out, B, D=D, **sizes)
         return out
 
     @staticmethod
@@ -124,11 +126,11 @@ class WeightTimesHidden(torch.autograd.Function):
     def backward(ctx, d_out):
         S, W1, W, seed, d_out = (tensor.contiguous() for tensor in (*ctx.saved_tensors, d_out))
         (D, B), N = S.shape[-2:], seed.numel()
-        of_rows, of_units = triton.cdiv(D, ROWS), triton.cdiv(W1.shape[-1], UNITS)
+        sizes = _sizes(S, W1, ctx.dropout, T=W.shape[-2]) | WEIGHT_TIMES_GRADIENTS
+        of_rows, of_units = triton.cdiv(D, sizes["ROWS"]), triton.cdiv(W1.shape[-1], sizes["UNITS"])
         parts = min(triton.cdiv(PROGRAMS, N * of_rows * of_units), B)
         dS = S.new_empty(of_units, *S.shape)
         dW1, dW = S.new_empty(of_rows, parts, *W1.shape), S.new_empty(of_units, parts, *W.shape)
-        sizes = _sizes(S, W1, ctx.dropout, T=W.shape[-2]) | {"UNITS": UNITS, "num_warps": WARPS, "num_stages": STAGES}
         _weight_times_gradients[(parts, of_rows * of_units, N)](S, W1, W, seed, d_out, dS, dW1, dW, B, D=D, **sizes)
         return dS.sum(0), dW1.sum((0, 1)), dW.sum((0, 1)), None, None
 
@@ -153,7 +155,7 @@ def _sizes(S, W1, dropout, T):
     """Return what the kernels are compiled for; T stands for M as well."""
     K, H1 = W1.shape[-2:]
     padded = {f"{name}_PAD": max(triton.next_power_of_2(n), SMALLEST) for name, n in (("K", K), ("H1", H1), ("T", T))}
-    return {"K": K, "H1": H1, "T": T, **padded, "ROWS": ROWS, "DROPPED": round(dropout * 2**32)}
+    return {"K": K, "H1": H1, "T": T, **padded, "DROPPED": round(dropout * 2**32)}
 
 
 if triton is not None:
