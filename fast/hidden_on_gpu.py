@@ -4,8 +4,8 @@ H = dropout(ReLU(Sᵀ W₁)) has D · H1 = 32,768 numbers an image. Written as P
 times a step, and that, not arithmetic, is what a GPU spends its time on. Here a program makes a few rows of H from
 their K inputs, in registers, multiplies them at once, and makes them again for the gradients.
 
-The products run on the GPU's matrix units, each number split into three of the units' short ones ("tf32x3"), which
-gives float32's precision. Dropout comes from a hash of (seed, position), so that the second time drops the same units.
+The products run on the GPU's matrix units, each number split into two of the units' short ones, which gives float32's
+precision. Dropout comes from a hash of (seed, position), so that the second time drops the same units.
 The sums over rows are added up in a fixed order: the same bits every time.
 
 Sizes as in `fast/forward.py`. A row r of H is feature d of image b, r = d · B + b. Under `torch.vmap` N nets are
@@ -49,10 +49,7 @@ def hidden_times_weight(S, W1, W2, b2, dropout):
     Shape:
         S (K, D, B), W₁ (K, H1), W₂ (T, H1), b₂ (T,) -> (D, B, T), (D,), (D,)
     """
-    out = HiddenTimesWeight.apply(S.flatten(1), W1, W2, b2, _seed(S, dropout), dropout)
-    out = out.unflatten(0, S.shape[1:])  # (D, B, T)
-    var, mean = torch.var_mean(out, (1, 2), correction=0)
-    return out - mean[:, None, None], mean.detach(), var
+    return CentredHiddenTimesWeight.apply(S, W1, W2, b2, _seed(S, dropout), dropout)
 
 
 def weight_times_hidden(S, W1, W, dropout):
@@ -71,38 +68,47 @@ def _seed(S, dropout):
     return torch.randint(2**62, (), device=S.device)
 
 
-class HiddenTimesWeight(torch.autograd.Function):
-    """H W₂ᵀ + b₂, with one axis for D and B: S (K, R) -> (R, T)."""
+class CentredHiddenTimesWeight(torch.autograd.Function):
+    """What `hidden_times_weight` computes."""
 
     @staticmethod
     def forward(S, W1, W2, b2, seed, dropout):
         S, W1, W2, b2, seed = (tensor.contiguous() for tensor in (S, W1, W2, b2, seed))
-        out = S.new_empty(*S.shape[:-2], S.shape[-1], W2.shape[-2])
-        grid = (triton.cdiv(S.shape[-1], TIMES_WEIGHT["ROWS"]), seed.numel())
+        out = S.new_empty(*S.shape[:-3], *S.shape[-2:], W2.shape[-2])  # (D, B, T)
+        num_rows = S.shape[-2] * S.shape[-1]
+        grid = (triton.cdiv(num_rows, TIMES_WEIGHT["ROWS"]), seed.numel())
         sizes = _sizes(S, W1, dropout, T=W2.shape[-2]) | TIMES_WEIGHT
-        _times_weight[grid](S, W1, W2, b2, seed, out, S.shape[-1], **sizes)
-        return out
+        _times_weight[grid](S, W1, W2, b2, seed, out, num_rows, **sizes)
+        var, mean = torch.var_mean(out, (-2, -1), correction=0)
+        return out.sub_(mean[..., None, None]), mean, var
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *tensors, ctx.dropout = inputs
-        ctx.save_for_backward(*tensors)
+        S, W1, W2, _, seed, ctx.dropout = inputs
+        out, mean, _ = output
+        ctx.mark_non_differentiable(mean)
+        ctx.save_for_backward(S, W1, W2, seed, out)
 
     @staticmethod
-    def backward(ctx, d_out):
-        S, W1, W2, _, seed, d_out = (tensor.contiguous() for tensor in (*ctx.saved_tensors, d_out))
-        R, N = S.shape[-1], seed.numel()
-        sizes = _sizes(S, W1, ctx.dropout, T=W2.shape[-2]) | TIMES_WEIGHT_GRADIENTS
+    def backward(ctx, d_out, _, d_var):
+        S, W1, W2, seed, out, d_out = (tensor.contiguous() for tensor in (*ctx.saved_tensors, d_out))
+        (B, T), N = out.shape[-2:], seed.numel()
+        of_mean, of_var = d_out.mean((-2, -1)), d_var * (2 / (B * T))  # (D,)
+        num_rows = S.shape[-2] * B
+        sizes = _sizes(S, W1, ctx.dropout, T=T) | TIMES_WEIGHT_GRADIENTS
         groups = triton.cdiv(W1.shape[-1], sizes["UNITS"])
-        parts = min(triton.cdiv(PROGRAMS, N * groups), triton.cdiv(R, sizes["ROWS"]))
+        parts = min(triton.cdiv(PROGRAMS, N * groups), triton.cdiv(num_rows, sizes["ROWS"]))
         dS = S.new_empty(groups, *S.shape)
         dW1, dW2 = S.new_empty(parts, *W1.shape), S.new_empty(parts, *W2.shape)
-        _times_weight_gradients[(parts, groups, N)](S, W1, W2, seed, d_out, dS, dW1, dW2, R, **sizes)
-        return dS.sum(0), dW1.sum(0), dW2.sum(0), d_out.sum(-2), None, None
+        db2 = S.new_empty(parts, *W2.shape[:-1])
+        _times_weight_gradients[(parts, groups, N)](
+            *(S, W1, W2, seed, out, d_out, of_mean, of_var.contiguous(), dS, dW1, dW2, db2), num_rows, B, **sizes
+        )
+        return dS.sum(0), dW1.sum(0), dW2.sum(0), db2.sum(0), None, None
 
     @staticmethod
     def vmap(info, in_dims, *inputs):
-        return HiddenTimesWeight.apply(*_stacked(info, in_dims, inputs)), 0
+        return CentredHiddenTimesWeight.apply(*_stacked(info, in_dims, inputs)), (0, 0, 0)
 
 
 class WeightTimesHidden(torch.autograd.Function):
@@ -161,6 +167,15 @@ def _sizes(S, W1, dropout, T):
 if triton is not None:
 
     @triton.jit
+    def _dot(A, B, C):
+        """C + A B to float32's precision: by parts that the matrix units take as they are, without the smallest term."""
+        A_large = (A.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+        B_large = (B.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+        C = tl.dot(A - A_large, B_large, C, input_precision="tf32")
+        C = tl.dot(A_large, B - B_large, C, input_precision="tf32")
+        return tl.dot(A_large, B_large, C, input_precision="tf32")
+
+    @triton.jit
     def _hidden(S, W1, seed, n, rows, units, R, K: tl.constexpr, H1: tl.constexpr, DROPPED: tl.constexpr):
         """Make the given rows and units of H: (rows, units)."""
         H = tl.zeros((rows.shape[0], units.shape[0]), tl.float32)
@@ -191,14 +206,15 @@ if triton is not None:
         inside = (units[:, None] < H1) & (tokens[None, :] < T)
         w = tl.load(W2 + (n * T + tokens[None, :]) * H1 + units[:, None], mask=inside, other=0.0)  # (H1, T)
         b = tl.load(b2 + n * T + tokens, mask=tokens < T, other=0.0)
-        O = tl.dot(H, w, input_precision="tf32x3") + b[None, :]
+        O = _dot(H, w, tl.zeros((ROWS, T_PAD), tl.float32)) + b[None, :]
         inside = (rows[:, None] < R) & (tokens[None, :] < T)
         tl.store(out + (n * R + rows[:, None]) * T + tokens[None, :], O, mask=inside)
 
     @triton.jit
-    def _times_weight_gradients(S, W1, W2, seed, d_out, dS, dW1, dW2, R, K: tl.constexpr, H1: tl.constexpr,
-                                T: tl.constexpr, K_PAD: tl.constexpr, H1_PAD: tl.constexpr, T_PAD: tl.constexpr,
-                                ROWS: tl.constexpr, UNITS: tl.constexpr, DROPPED: tl.constexpr):  # fmt: skip
+    def _times_weight_gradients(S, W1, W2, seed, out, d_out, of_mean, of_var, dS, dW1, dW2, db2, R, B,
+                                K: tl.constexpr, H1: tl.constexpr, T: tl.constexpr, K_PAD: tl.constexpr,
+                                H1_PAD: tl.constexpr, T_PAD: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
+                                DROPPED: tl.constexpr):  # fmt: skip
         part, group, n = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
         units, tokens, inputs = group * UNITS + tl.arange(0, UNITS), tl.arange(0, T_PAD), tl.arange(0, K_PAD)
         nets = tl.num_programs(2)
@@ -208,22 +224,31 @@ if triton is not None:
         w2 = tl.load(W2 + (n * T + tokens[:, None]) * H1 + units[None, :], mask=of_W2, other=0.0)  # (T, UNITS)
         sum1 = tl.zeros((UNITS, K_PAD), tl.float32)
         sum2 = tl.zeros((T_PAD, UNITS), tl.float32)
+        sum_b = tl.zeros((T_PAD,), tl.float32)
         for block in range(part, tl.cdiv(R, ROWS), tl.num_programs(0)):
             rows = block * ROWS + tl.arange(0, ROWS)
             H = _hidden(S, W1, seed, n, rows, units, R, K, H1, DROPPED)
             inside = (rows[:, None] < R) & (tokens[None, :] < T)
-            dO = tl.load(d_out + (n * R + rows[:, None]) * T + tokens[None, :], mask=inside, other=0.0)  # (ROWS, T)
-            sum2 += tl.dot(tl.trans(dO), H, input_precision="tf32x3")
-            dH = tl.dot(dO, w2, input_precision="tf32x3")  # (ROWS, UNITS)
+            place = (n * R + rows[:, None]) * T + tokens[None, :]
+            dO = tl.load(d_out + place, mask=inside, other=0.0)  # (ROWS, T)
+            feature = n * (R // B) + rows // B
+            of_row = tl.load(of_mean + feature, mask=rows < R, other=0.0)
+            factor = tl.load(of_var + feature, mask=rows < R, other=0.0)
+            dO += tl.load(out + place, mask=inside, other=0.0) * factor[:, None]
+            dO = tl.where(inside, dO - of_row[:, None], 0.0)
+            sum_b += tl.sum(dO, 0)
+            sum2 = _dot(tl.trans(dO), H, sum2)
+            dH = _dot(dO, w2, tl.zeros((ROWS, UNITS), tl.float32))  # (ROWS, UNITS)
             dH = tl.where(H <= 0.0, 0.0, dH)  # a dropped unit is 0 as well
             of_S = (rows[:, None] < R) & (inputs[None, :] < K)
             s = tl.load(S + (n * K + inputs[None, :]) * R + rows[:, None], mask=of_S, other=0.0)  # (ROWS, K)
-            sum1 += tl.dot(tl.trans(dH), s, input_precision="tf32x3")
-            ds = tl.dot(dH, w1, input_precision="tf32x3")  # (ROWS, K)
+            sum1 = _dot(tl.trans(dH), s, sum1)
+            ds = _dot(dH, w1, tl.zeros((ROWS, K_PAD), tl.float32))  # (ROWS, K)
             tl.store(dS + ((group * nets + n) * K + inputs[None, :]) * R + rows[:, None], ds, mask=of_S)
-        place = part * nets + n
-        tl.store(dW1 + (place * K + inputs[None, :]) * H1 + units[:, None], sum1, mask=of_W1)
-        tl.store(dW2 + (place * T + tokens[:, None]) * H1 + units[None, :], sum2, mask=of_W2)
+        end = part * nets + n
+        tl.store(dW1 + (end * K + inputs[None, :]) * H1 + units[:, None], sum1, mask=of_W1)
+        tl.store(db2 + end * T + tokens, sum_b, mask=(tokens < T) & (group == 0))
+        tl.store(dW2 + (end * T + tokens[:, None]) * H1 + units[None, :], sum2, mask=of_W2)
 
     @triton.jit
     def _weight_times(S, W1, W, seed, out, B, D: tl.constexpr, K: tl.constexpr, H1: tl.constexpr, T: tl.constexpr,
@@ -237,7 +262,7 @@ if triton is not None:
             H = _hidden(S, W1, seed, n, d * B + b, units, D * B, K, H1, DROPPED)
             inside = (d[:, None] < D) & (outputs[None, :] < T)
             w = tl.load(W + (n * T + outputs[None, :]) * D + d[:, None], mask=inside, other=0.0)  # (ROWS, M)
-            A += tl.dot(tl.trans(H), w, input_precision="tf32x3")
+            A = _dot(tl.trans(H), w, A)
         inside = (units[:, None] < H1) & (outputs[None, :] < T)
         tl.store(out + ((n * T + outputs[None, :]) * B + b) * H1 + units[:, None], A, mask=inside)
 
@@ -263,13 +288,13 @@ if triton is not None:
         for b in range(part, B, tl.num_programs(0)):
             H = _hidden(S, W1, seed, n, d * B + b, units, D * B, K, H1, DROPPED)
             dA = tl.load(d_out + ((n * T + outputs[:, None]) * B + b) * H1 + units[None, :], mask=of_A, other=0.0)
-            sum_w += tl.dot(H, tl.trans(dA), input_precision="tf32x3")
-            dH = tl.dot(w, dA, input_precision="tf32x3")  # (ROWS, UNITS)
+            sum_w = _dot(H, tl.trans(dA), sum_w)
+            dH = _dot(w, dA, tl.zeros((ROWS, UNITS), tl.float32))  # (ROWS, UNITS)
             dH = tl.where(H <= 0.0, 0.0, dH)  # a dropped unit is 0 as well
             of_b = inputs[None, :] * (D * B) + d[:, None] * B + b
             s = tl.load(S + n * K * D * B + of_b, mask=of_S, other=0.0)  # (ROWS, K)
-            sum1 += tl.dot(tl.trans(dH), s, input_precision="tf32x3")
-            ds = tl.dot(dH, w1, input_precision="tf32x3")  # (ROWS, K)
+            sum1 = _dot(tl.trans(dH), s, sum1)
+            ds = _dot(dH, w1, tl.zeros((ROWS, K_PAD), tl.float32))  # (ROWS, K)
             tl.store(dS + (of_units * nets + n) * K * D * B + of_b, ds, mask=of_S)
         place = (of_rows * tl.num_programs(0) + part) * nets + n
         tl.store(dW1 + (place * K + inputs[None, :]) * H1 + units[:, None], sum1, mask=of_W1)
