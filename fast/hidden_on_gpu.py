@@ -22,10 +22,10 @@ except ImportError:  # a PyTorch for CPUs, or for a system that Triton doesn't k
     triton = None
 
 # Of each kernel: the rows and units of H that a program holds at a time, its warps of 32 threads, and how many loads it
-# has under way; the quickest on an H100, where the gradients are short of registers.
+# has under way; the quickest on an H200, where the gradients are short of registers.
 TIMES_WEIGHT = {"ROWS": 64, "num_warps": 4}
 TIMES_WEIGHT_GRADIENTS = {"ROWS": 64, "UNITS": 64, "num_warps": 4, "num_stages": 1}
-WEIGHT_TIMES = {"ROWS": 64, "num_warps": 4}
+WEIGHT_TIMES = {"ROWS": 32, "num_warps": 2}
 WEIGHT_TIMES_GRADIENTS = {"ROWS": 64, "UNITS": 64, "num_warps": 4, "num_stages": 1}
 PROGRAMS = 528  # that share the rows for the gradients, all nets together: four for each processor of an H100
 SMALLEST = 16  # rows or columns that the matrix units take

@@ -68,7 +68,7 @@ def train_many(setting, seeds, on_epoch=None):
 def write_records(notebook, setting, seeds, trained):
     """Write the record of each seed, as the notebook of that name would; `trained` as from `train_many`."""
     for seed, (net, history, correct) in zip(seeds, trained, strict=True):
-        write_record(notebook, setting | {"seed": seed}, net, history, correct)
+        write_record(notebook, setting | {"seed": seed}, net, history, correct, seeds_at_once=len(seeds))
 
 
 def _train_epoch(step, train_iters):

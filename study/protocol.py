@@ -31,7 +31,7 @@ class Planned:
 def runs(claims):
     """List the protocol's runs, each setting once, the most important first.
 
-    The figures come first, then the claims, those with the fewest settings first, then what decides no claim. Where
+    The figures come first, then the claims, those that take the least training first, then what decides no claim. Where
     short runs are the beginnings of longer ones, only the longest is there.
 
     Args:
@@ -41,9 +41,10 @@ def runs(claims):
         A list of `Planned`.
     """
     figures = [(name, figure.setting) for name, figure in claims.figures.items()]
-    by_size = sorted(claims.comparisons.values(), key=lambda claim: len(claim.runs))
+    of_figures = {training(setting) for _, setting in figures}
+    by_cost = sorted(claims.comparisons.values(), key=lambda claim: _cost(claim, of_figures))
     reported = [(sweep.notebook, row.setting) for sweep in claims.sweeps.values() for row in sweep.reported]
-    deciding = [*figures, *(run for claim in by_size for run in claim.runs), *reported]
+    deciding = [*figures, *(run for claim in by_cost for run in claim.runs), *reported]
     planned = {}
     for notebook, setting in deciding:
         key = training(setting)
@@ -79,6 +80,14 @@ def training(setting):
     """Name what settings have in common whose runs are beginnings of each other: a text, whatever the seed."""
     cut = {"num_epochs": 0} if can_be_cut(setting) else {}
     return repr(sorted(determinants(setting | {"seed": 0} | cut).items()))
+
+
+def _cost(claim, done):
+    """Return the cost of a claim's runs with one seed, without those that are done."""
+    longest = {}
+    for notebook, setting in claim.runs:
+        longest[training(setting)] = max(longest.get(training(setting), 0), Run(notebook, setting).cost)
+    return sum(cost for key, cost in longest.items() if key not in done)
 
 
 def _is_longer(setting, other):

@@ -20,7 +20,7 @@ from common.errors import UserError
 from common.files import expanded, write_at_once
 from common.parameters import PARAMETERS
 
-TRAINING_VERSION = 2  # to be raised whenever the code changes the numbers that a run gives
+TRAINING_VERSION = 3  # to be raised whenever the code changes the numbers that a run gives
 
 IN_KEY = tuple(name for name, parameter in PARAMETERS.items() if parameter.changes_numbers)
 IN_EVERY_RECORD = tuple(name for name in IN_KEY if name != "schedule")  # only one notebook has a schedule
@@ -75,7 +75,7 @@ def determinants(parameters):
     return {name: float(value) if PARAMETERS[name].type is float else value for name, value in kept.items()}
 
 
-def write_record(notebook, parameters, net, history, correct):
+def write_record(notebook, parameters, net, history, correct, seeds_at_once=1):
     """Write the record of a run into its folder of runs, whole or not at all, and return its path.
 
     Args:
@@ -84,6 +84,7 @@ def write_record(notebook, parameters, net, history, correct):
         net: the trained network.
         history: of the training, as from `my_utils.train`.
         correct: for each test image, whether it was recognised: booleans (10000,).
+        seeds_at_once: how many were trained together.
     """
     import numpy as np  # slow imports that reading a record can do without
     import torch
@@ -91,6 +92,7 @@ def write_record(notebook, parameters, net, history, correct):
     from fast.forward import can_fast_forward
 
     device = next(net.parameters()).device
+    forward = "fast_forward" if can_fast_forward(net) else "net"
     record = {
         "notebook": notebook,
         **determinants(parameters),
@@ -101,7 +103,7 @@ def write_record(notebook, parameters, net, history, correct):
             if name in history[0]
         },
         "correct": base64.b64encode(np.packbits(correct.cpu().numpy())).decode(),
-        "forward": "fast_forward" if can_fast_forward(net) else "net",
+        "forward": forward if seeds_at_once == 1 else f"{forward}, {seeds_at_once} seeds at once",
         "device": device.type,
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
