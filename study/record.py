@@ -56,11 +56,12 @@ def device_kind(name):
 
 def record_key(record):
     """Name the run that left a record, as `run_key` does before the run."""
-    return _key({**determinants(record), "device": record["device"], "data": record["data"]})
+    determining = {**determinants(record), "device": record["device"], "data": record["data"]}
+    return _key(determining, record["training_version"])
 
 
-def _key(determining):
-    text = json.dumps([determining, TRAINING_VERSION], sort_keys=True)
+def _key(determining, version=None):
+    text = json.dumps([determining, version or TRAINING_VERSION], sort_keys=True)
     return f"seed{determining['seed']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
