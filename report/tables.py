@@ -71,7 +71,7 @@ def comparisons_table(study):
                 f"{pair.difference.num_seeds}\N{NO-BREAK SPACE}({_needed(pair)})",
             ]
         claim = comparison.claim + (f" ({len(comparison.pairs)} pairs)" if len(comparison.pairs) > 1 else "")
-        rows.append([claim, mark(comparison.verdict), f"{comparison.figure}", *cells])
+        rows.append([claim, _verdict(study, comparison), f"{comparison.figure}", *cells])
     head = ["Claim ", "Verdict ", "Fig.", "Reported", "Measured", "95 % interval", "Wins", "p", "Seeds"]
     return markdown_table(head, rows)
 
@@ -80,6 +80,10 @@ def _needed(pair):
     if pair.difference.num_seeds < LEAST_SEEDS:
         return NOT_MEASURED
     return ">1000" if pair.seeds_needed is None else f"{pair.seeds_needed}"
+
+
+def _verdict(study, judged):
+    return NOT_MEASURED if study.overrides else mark(judged.verdict)
 
 
 def mark(verdict):
@@ -92,7 +96,7 @@ def numbers_table(study):
     rows = [
         [
             number.label,
-            mark(number.verdict),
+            _verdict(study, number),
             accuracy(number.reported),
             accuracy(number.sample.mean),
             interval(number.sample.range_of_runs, accuracy),
@@ -195,6 +199,24 @@ def training_cost(setting):
     """Count the multiplications of a training, forward only: in each setting, backward takes about twice as many."""
     patches = model.get_possible_patches(784)[setting["patching"]]
     return model.count_multiply_adds(*patches, setting["num_hidden"], 10) * setting["num_epochs"]
+
+
+def own_runs(study):
+    """Set the user's own runs of the figures beside the committed ones, if there are any."""
+    rows = [
+        [
+            f"[{result.number}](#fig-{result.number})",
+            f"{record['seed']}",
+            accuracy(record["test_accuracy"]),
+            accuracy(result.accuracies.get(record["seed"], float("nan"))),
+            interval(result.sample.range_of_runs, accuracy),
+            agreement.split(":")[0],
+        ]
+        for result in study.figures.values()
+        for record, agreement in zip(result.own, result.agreements, strict=True)
+    ]
+    head = ["Figure ", "Seed", "Yours", "Committed", "95 % of runs", "Agreement "]
+    return markdown_table(head, rows) if rows else None
 
 
 def provenance(study):
