@@ -5,6 +5,7 @@ import numpy as np
 from common import ROOT
 from common.curves import to_svg
 from common.files import write_at_once
+from common.formatting import changes
 from report import drawings
 from report.typst_exporter import TypstPDFExporter
 from report.web import web_page
@@ -73,6 +74,8 @@ def typeset(folder, overrides, own_folder=None):
         if own_folder:
             parameters["own_folder"] = str(own_folder)
         notebook = call_stoppably(cluster.execute_notebook, ROOT, "report", parameters)
+        if overrides:
+            notebook.metadata.subtitle = f"Trial: {changes(overrides)}"  # on a telephone the text begins far below
         pdf, _ = TypstPDFExporter().from_notebook_node(notebook)
         page = web_page(notebook)
     except Exception as error:
