@@ -67,6 +67,11 @@ def parameter(value):
     return format(Decimal(str(value)).normalize(), "f")
 
 
+def changes(parameters):
+    """Write changed parameters, a dict, with their values: num_epochs 3, learning_rate 0.00001."""
+    return ", ".join(f"{n} {parameter(v) if isinstance(v, float) else v}" for n, v in parameters.items())
+
+
 def minutes(seconds):
     """Write a duration as minutes and seconds: 3:07."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -165,6 +165,12 @@ OF_FIGURES = {  # of the notebooks that show what was run
         "a folder with runs.jsonl, the table of records that reproduce.py leaves in figures/",
         _has_records,
     ),
+    "own_folder": Parameter(
+        str,
+        "with records of your own, to be marked",
+        "a folder with runs.jsonl, such as runs/figures, or an empty text",
+        lambda value: value == "" or _has_records(value),
+    ),
     "overrides": Parameter(
         dict,
         "in what a trial's runs differ from the notebooks",

@@ -36,7 +36,7 @@ class TrainingStep:
         self.total_correct = torch.zeros(shape, dtype=torch.int64, device=device)
         self.recordable = device.type == "cuda"
         self.num_computed = Counter()  # batches, by the shape of their images
-        self.recorded = {}  # from the shape of a batch's images to its graph, and the images and labels that this reads
+        self.recorded = {}  # from the shape of images to a graph, and the images and labels that it reads
 
     def start_epoch(self):
         self.net.train()

@@ -21,6 +21,7 @@ def draw_result(result):
         [history(record) for record in result.records],
         result.figure.reported,
         first_reported_epoch=num_epochs - num_epochs // num_rounds + 1,
+        own=[history(record) for record in result.own],
     )
 
 

@@ -73,7 +73,8 @@ def comparisons_table(study):
         pairs = f" ({len(comparison.pairs)} pairs: {pair.label})" if pair and len(comparison.pairs) > 1 else ""
         ours = f"; *ours: {stated.ours}*" if stated.ours else ""
         seeds = f"{comparison.num_seeds}{_needed(comparison)}"
-        rows.append([f"{stated.text}{pairs}{ours}", verdict_cell(comparison), f"{stated.figure}", *cells, seeds])
+        claim, verdict = f"{stated.text}{pairs}{ours}", verdict_cell(study, comparison)
+        rows.append([claim, verdict, f"{stated.figure}", *cells, seeds])
     head = ["Claim ", "Verdict ", "Fig.", "Reported", "Measured", "Interval", "p", "p, flips", "Last epoch", "Seeds"]
     return markdown_table(head, rows)
 
@@ -86,8 +87,10 @@ def _needed(comparison):
     return f"\N{NO-BREAK SPACE}({'>1000' if needed is None else f'≈{needed}'})"
 
 
-def verdict_cell(judged):
-    """Write the verdict on a claim or a number with its sign, and what has to be known of it."""
+def verdict_cell(study, judged):
+    """Write the verdict on a claim or a number with its sign, and what has to be known of it; a trial has none."""
+    if study.overrides:
+        return NOT_MEASURED
     return mark(judged.verdict) + remark(judged.is_deterministic, judged.exploratory)
 
 
@@ -101,7 +104,7 @@ def numbers_table(study):
     rows = [
         [
             number.label,
-            verdict_cell(number),
+            verdict_cell(study, number),
             accuracy(number.reported),
             accuracy(number.sample.mean),
             interval(number.range_of_runs, accuracy),
@@ -204,6 +207,24 @@ def training_cost(setting):
     """Count the multiplications of a training, forward only: in each setting, backward takes about twice as many."""
     patches = model.get_possible_patches(784)[setting["patching"]]
     return model.count_multiply_adds(*patches, setting["num_hidden"], 10) * setting["num_epochs"]
+
+
+def own_runs(study):
+    """Set the user's own runs of the figures beside the committed ones, if there are any."""
+    rows = [
+        [
+            f"[{result.number}](#fig-{result.number})",
+            f"{record['seed']}",
+            accuracy(record["test_accuracy"]),
+            accuracy(result.accuracies.get(record["seed"], float("nan"))),
+            interval(result.sample.range_of_runs, accuracy),
+            agreement.split(":")[0],
+        ]
+        for result in study.figures.values()
+        for record, agreement in zip(result.own, result.agreements, strict=True)
+    ]
+    head = ["Figure ", "Seed", "Yours", "Committed", "95 % of runs", "Agreement "]
+    return markdown_table(head, rows) if rows else None
 
 
 def provenance(study):

@@ -29,7 +29,7 @@ def figure_verdict(figure, study=None):
 
     Args:
         figure: its name, such as "figure_4".
-        study: a `Study`; None takes the committed verdicts.
+        study: a `Study`; None takes the committed verdicts. Of a trial there is nothing to say.
     """
     return _say(study, lambda verdicts: _on_figure(verdicts, figure))
 
@@ -41,7 +41,7 @@ def beyond_verdict(study=None):
 
 def _say(study, wording):
     if study:
-        return Markdown(wording(study.verdicts))
+        return None if study.overrides else Markdown(wording(study.verdicts))
     try:
         return Markdown(wording(json.loads(COMMITTED.read_text(encoding="utf-8"))))
     except Exception:  # whatever is wrong with the file, the notebook's own run is done

@@ -31,8 +31,8 @@ class Planned:
 def runs(claims):
     """List the protocol's runs, each setting once, the most important first.
 
-    The figures come first, then the claims, those that take the least training first, then what decides no claim. Where
-    short runs are the beginnings of longer ones, only the longest is there.
+    The figures come first, then the claims, those that take the least training first, then what decides no claim.
+    Where short runs are the beginnings of longer ones, only the longest is there.
 
     Args:
         claims: a `claims.Claims`.

@@ -6,7 +6,7 @@ Every table, sentence and drawing of the report is a function of a `Study`.
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from common import ROOT
@@ -27,6 +27,7 @@ class FigureResult:
     figure: claims.Figure
     setting: dict
     records: list  # one a seed
+    own: list = field(default_factory=list)  # the user's own, one a seed, which count for nothing but `agreements`
 
     @cached_property
     def sample(self):
@@ -41,6 +42,16 @@ class FigureResult:
         """Mean accuracy of our runs less the reported one."""
         return self.sample.mean - self.figure.reported
 
+    @property
+    def accuracies(self):
+        """The test accuracies, by seed."""
+        return {record["seed"]: record["test_accuracy"] for record in self.records}
+
+    @cached_property
+    def agreements(self):
+        """How each of the user's own runs agrees with the others, in words, as from `reported.agreement`."""
+        return [reported.agreement(record, self.records) for record in self.own]
+
 
 @dataclass(frozen=True)
 class Study:
@@ -50,21 +61,29 @@ class Study:
         records: a list, as from `study.table.read_records`.
         claims: a `claims.Claims`.
         overrides: parameters in which the runs differ from the claims' settings, as in a trial.
+        own: records of the user's own runs, which are set beside the others and judge nothing.
     """
 
     records: list
     claims: claims.Claims
     overrides: dict
+    own: list = field(default_factory=list)
 
     @classmethod
-    def read(cls, folder="figures", overrides=None):
+    def read(cls, folder="figures", overrides=None, own_folder=None):
         """Read the claims and a folder of figures, with `runs.jsonl`; a relative one starts at the project's root.
+
+        Args:
+            own_folder: another one, whose records are the user's own.
 
         Raises:
             ClaimsError, NotebookError: claims.yaml or a notebook is damaged.
             ValueError: the table of records is damaged.
         """
-        return cls(read_records(ROOT / expanded(folder) / TABLE), claims.load(), overrides or {})
+        records, own = (
+            read_records(ROOT / expanded(place) / TABLE) if place else [] for place in (folder, own_folder)
+        )
+        return cls(records, claims.load(), overrides or {}, own)
 
     def check_that_it_has_figures(self):
         """Raise a UserError if no record is of a figure's setting: then there is nothing to report."""
@@ -122,9 +141,12 @@ class Study:
         """The figures that have runs: a dict from name to `FigureResult`."""
         results = {}
         for name, figure in self.claims.figures.items():
-            records = self.records_of(figure.setting)
+            setting = figure.setting | self.overrides
+            records, own = select(self.records, setting), select(self.own, setting)
+            if not records:  # of a figure that somebody has added
+                records, own = own, []
             if records:
-                results[name] = FigureResult(figure, figure.setting | self.overrides, records)
+                results[name] = FigureResult(figure, setting, records, own)
         return results
 
     @cached_property

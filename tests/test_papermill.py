@@ -262,6 +262,7 @@ def test_the_report_of_a_folder_without_records_says_what_is_missing(tmp_path):
     [
         ("figures_folder", 1, "figures_folder is 1: expected a folder with runs.jsonl"),
         ("figures_folder", "figures/runs.jsonl", "figures_folder is 'figures/runs.jsonl': expected a folder with"),
+        ("own_folder", "nowhere", "own_folder is 'nowhere': expected a folder with runs.jsonl, such as runs/figures"),
         ("overrides", [1], "overrides is [1]: expected a dict of parameters of a run"),
         ("overrides", {"num_epoch": 3}, "unknown parameter num_epoch: did you mean num_epochs?"),
         ("overrides", {1: 3}, "unknown parameter 1: choose from"),

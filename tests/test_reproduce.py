@@ -22,6 +22,7 @@ from study.batch import Progress
 from study.plan import plan, sweep_names
 from study.record import record_key, run_key, to_line
 from study.table import TABLE, read_records, select
+from tests.faults import copy_project
 
 FIGURES = [f"figure_{number}" for number in range(2, 10)]
 
@@ -148,6 +149,24 @@ def test_the_pdf_sets_every_figure_beside_its_reported_number(batch):
         assert word in text
     assert "Traceback" not in text
     assert "sys.path" not in text
+
+
+def test_no_sentence_of_a_trial_claims_what_only_a_full_run_shows(batch):
+    pages = (batch[0] / "figures" / "report.html").read_text(encoding="utf-8")
+    for text in (pdf_text(batch[0] / "figures" / "report.pdf"), " ".join(re.sub("<.*?>", " ", pages).split())):
+        assert "Trial: num_epochs 3, train_limit 600." in text[: text.index("A coursework report trains")]
+        for claimed in (
+            r"with several seeds(?!, sets)",
+            "setting is the report’s",
+            "all fifteen",
+            r"Of the \d+ reported accuracies",
+            r"Of the report’s \d+",
+            r"The number (holds|is)",
+            "too few for a verdict",
+            "✓|✗|≈",
+        ):
+            assert not re.search(claimed, text), claimed
+    assert not (batch[0] / "figures" / "verdicts.json").exists()
 
 
 def test_a_second_batch_over_the_same_runs_trains_nothing_and_changes_no_byte(batch, tmp_path):
@@ -334,6 +353,66 @@ def test_an_output_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
 
 def test_other_parameters_never_touch_the_committed_figures():
     assert "keeps the report's own settings" in refusal("4", *TINY, "--output", ROOT)
+
+
+@pytest.mark.parametrize("with_it", [["--check"], TINY, ["--output", "other"]], ids=lambda words: words[0])
+def test_only_the_reports_settings_in_the_projects_folder_are_published(with_it):
+    assert "--publish takes the report's own settings into figures/" in refusal("4", "--publish", *with_it)
+
+
+# Own runs beside the committed ones
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """Return a git repository of the project in which Figures 3 and 4 take seconds and have three published seeds."""
+    project = copy_project(tmp_path / "project")
+    for name in ("figure_3", "figure_4"):
+        path = project / "notebooks" / f"{name}.ipynb"
+        text = path.read_text(encoding="utf-8").replace("num_epochs: int = 10", "num_epochs: int = 1")
+        path.write_text(text.replace("train_limit: int = 60000", "train_limit: int = 600"), encoding="utf-8")
+    shutil.copy(ROOT / ".gitignore", project)
+    (project / "figures" / TABLE).unlink()  # of settings that these notebooks no longer have
+    done = run_batch("3", "4", "--seeds", 0, 1, 2, "--publish", root=project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    git(project, "init", "--quiet")
+    git(project, "add", "--all")
+    git(project, "commit", "--quiet", "--message", "Published")
+    return project
+
+
+def git(project, *command):
+    who = ["-c", "user.name=test", "-c", "user.email=test"]
+    done = subprocess.run(["git", "-C", project, *who, *command], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def test_a_users_runs_are_set_beside_the_committed_ones_and_change_nothing_that_is_committed(clone):
+    shutil.rmtree(clone / "runs")
+    done = run_batch("3", "4", root=clone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert git(clone, "status", "--porcelain") == ""
+    *_, head, third, fourth, said, where = done.stdout.splitlines()
+    assert head.endswith("  agreement")
+    assert third.startswith("figure_3     0")
+    assert third.endswith("  identical")
+    assert fourth.endswith("  identical")
+    assert said == "Your seed 0 beside the committed one: identical 2 of 2"
+    assert where == f"The figures, report.pdf and report.html are in {clone / 'runs' / 'figures'}"
+    text = pdf_text(clone / "runs" / "figures" / "report.pdf")
+    assert text.index(said) < text.index("Summary")
+    assert "Your own, marked by crosses: seed 0" in text
+    assert "Runs 6, one a figure and seed" in text  # the committed ones
+    assert said in (clone / "runs" / "figures" / "report.html").read_text(encoding="utf-8")
+    assert not (clone / "runs" / "figures" / "verdicts.json").exists()
+    # A maintainer's are made evidence: what was there stays, and the new one comes to it.
+    before = (clone / "figures" / TABLE).read_bytes().splitlines()
+    done = run_batch("3", "--seeds", 0, 7, "--publish", root=clone)
+    assert "2 runs, 1 done before" in done.stdout
+    assert "Your seed" not in done.stdout
+    after = (clone / "figures" / TABLE).read_bytes().splitlines()
+    assert set(before) < set(after)
+    assert len(after) == len(before) + 1
 
 
 def test_missing_data_are_one_clear_line(tmp_path, monkeypatch):

@@ -1,13 +1,15 @@
 """The report's sentences with numbers, on made-up results and on the committed ones."""
 
 import re
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import made_up_record, study_of
 
-from report import sentences
+from report import figures, sentences, tables
+from report.verdict import beyond_verdict, figure_verdict
 from study import claims, signals
 from study.samples import Sample
 from study.study import Study
@@ -83,6 +85,73 @@ def test_a_caption_of_one_run_names_its_seed():
     figures = {"figure_4": replace(figure, reported=0.85)}
     study = study_of([made_up_record(figure.setting, 7, 0.84)], replace(claims.load(), figures=figures))
     assert "measured 0.8400 with seed 7 (−1.00 points)" in sentences.caption(study.figures["figure_4"])
+
+
+def test_a_caption_of_a_trial_sets_nothing_beside_the_reported_number_in_points():
+    (result,) = study_of_figures({4: (0.85, [0.5])}, num_epochs=3).figures.values()
+    assert sentences.caption(result) == "A change. Test accuracy: reported 0.8500, in this trial 0.5000 with seed 0."
+
+
+# A trial, and a user's own runs
+
+
+def test_a_trial_says_so_and_says_nothing_of_the_reports_numbers_and_claims():
+    study = study_of_figures({3: (0.84, [0.81] * 3), 4: (0.85, [0.85] * 3)}, num_epochs=3, weight_decay=0.00001)
+    said = sentences.about_this_copy(study).data
+    assert said.startswith("**Trial: num_epochs 3, weight_decay 0.00001.** ")
+    assert (sentences.results_summary(study), sentences.claims_summary(study)) == (None, None)
+    assert (figure_verdict("figure_4", study), beyond_verdict(study)) == (None, None)
+    assert figures.show_numbers(study) is None
+    for table in (tables.numbers_table(study), tables.comparisons_table(study)):
+        rows = [row.split(" | ") for row in table.data.splitlines()[2:]]
+        assert rows
+        assert {row[1] for row in rows} == {"–"}
+
+
+def with_own_runs(**accuracies):
+    """Build a study of Figures 3 and 4 with own runs of seed 0, of given accuracies."""
+    study = study_of_figures({3: (0.84, [0.80, 0.81, 0.82]), 4: (0.85, [0.84, 0.85, 0.86])})
+    settings = {name: figure.setting for name, figure in study.claims.figures.items()}
+    own = [made_up_record(settings[name], 0, accuracy) for name, accuracy in accuracies.items()]
+    return replace(study, own=own)
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"figure_3": 0.80, "figure_4": 0.84}, "identical 2 of 2"),
+        ({"figure_3": 0.80, "figure_4": 0.849}, "identical 1 of 2, equivalent 1 of 2"),
+        ({"figure_4": 0.5}, "different 1 of 1"),
+    ],
+)
+def test_own_runs_are_set_beside_the_committed_ones_figure_by_figure(own, said):
+    study = with_own_runs(**own)
+    line = f"Your seed 0 beside the committed one: {said}"
+    assert sentences.own_summary(study) == line
+    assert sentences.about_this_copy(study).data.startswith(f"**{line}.** ")
+    assert sentences.own_runs(study).data.startswith(f"{line}. ")
+    rows = [row.strip("| ").split(" | ") for row in tables.own_runs(study).data.splitlines()[2:]]
+    assert [(f"figure_{row[0][1]}", float(row[2])) for row in rows] == list(own.items())
+    assert Counter(row[-1] for row in rows) == {w: int(n) for w, n in re.findall(r"(\w+) (\d) of", said)}
+    caption = sentences.caption(study.figures["figure_4"])
+    assert caption.endswith(f" Your own, marked by crosses: seed 0, {own['figure_4']:.4f}, {rows[-1][-1]}.")
+
+
+def test_own_runs_count_for_nothing_else():
+    without, study = with_own_runs(), with_own_runs(figure_4=0.5)
+    assert study.verdicts == without.verdicts
+    for shown in (tables.results_table, tables.numbers_table, sentences.results_summary, sentences.claims_summary):
+        assert shown(study).data == shown(without).data
+    for shown in (sentences.about_this_copy, sentences.own_runs, tables.own_runs):
+        assert shown(without) is None
+
+
+def test_several_own_seeds_are_named():
+    study = with_own_runs(figure_4=0.84)
+    own = [*study.own, made_up_record(study.claims.figures["figure_4"].setting, 20, 0.85)]
+    assert sentences.own_summary(replace(study, own=own)) == (
+        "Your seeds 0, 20 beside the committed ones: identical 1 of 2, equivalent 1 of 2"
+    )
 
 
 # How the claims fare

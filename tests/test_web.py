@@ -170,7 +170,9 @@ def test_the_page_is_made_beside_the_pdf_from_one_execution(tmp_path, monkeypatc
     publish.typeset(tmp_path, {"num_epochs": 3})
     assert executed == [("report", {"figures_folder": str(tmp_path), "overrides": {"num_epochs": 3}})]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.pdf"]
-    assert '<h2 id="summary">Summary</h2>' in (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<h2 id="summary">Summary</h2>' in page
+    assert '<p class="subtitle">Trial: num_epochs 3</p>' in page
 
 
 def test_a_page_that_cannot_be_made_leaves_the_old_report(tmp_path, monkeypatch):
