@@ -21,14 +21,13 @@ from operator import length_hint
 
 import numpy as np
 import torch
-from IPython import get_ipython
 from torch import nn
 
 from common import fashion_mnist
-from common.batches import batches_for, check_training, check_whole, explained
-from common.curves import LiveCurve, describe
+from common.batches import batches_for, check_loading, check_training, check_whole, explained
+from common.curves import LiveCurve, describe, somebody_is_looking
 from common.device import get_device
-from common.errors import Interrupted
+from common.errors import Interrupted, UserError
 from common.parameters import AUGMENTATIONS, SCHEDULES
 from fast.forward import forward_of
 from fast.step import TrainingStep, keep_freed_memory
@@ -63,13 +62,12 @@ def load_data_fashion_mnist(
 
     Raises:
         fashion_mnist.DataError: the data set is missing or damaged and can't be fetched.
-        ValueError: the batch size or the side is not positive, or an augmentation or a device is unknown.
+        UserError: a number makes no sense, or an augmentation or a device is unknown.
     """
-    check_whole("batch_size", batch_size)
-    if resize is not None:
-        check_whole("resize", resize)
+    check_loading(batch_size, resize, train_limit, seed)
     device = get_device(device)
     train_images, train_labels, test_images, test_labels = fashion_mnist.load(root)
+    check_whole("num_validation", num_validation, least=0, most=len(train_labels) - 1)
     held_out = len(train_labels) - num_validation
     last = min(train_limit or held_out, held_out)
     batches = partial(Batches, batch_size=batch_size, device=device, resize=resize)
@@ -140,15 +138,17 @@ def get_augmentation(names):
     The report doesn't give the sizes. Here shifts go up to a tenth of the image in each direction, and flips and
     erased rectangles come with torchvision's defaults: half of the images, 2 to 33 % of an erased one.
     """
+    if isinstance(names, str):
+        raise UserError(f"augmentation is {names!r}: expected a list of names, such as [{names!r}]")
     unknown = set(names) - set(AUGMENTATIONS)
     if unknown:
-        raise ValueError(f"unknown augmentation {unknown.pop()!r}: choose from {', '.join(AUGMENTATIONS)}")
+        raise UserError(f"unknown augmentation {unknown.pop()!r}: choose from {', '.join(AUGMENTATIONS)}")
     if not names:
         return None
     try:
         from torchvision.transforms import v2  # a slow import that most runs don't need
     except (ImportError, RuntimeError) as error:
-        raise ValueError(
+        raise UserError(
             f"augmentation needs a torchvision that goes with PyTorch {torch.__version__} ({error}): install both "
             "from one place, as docs/install.md says"
         ) from None
@@ -206,13 +206,16 @@ def get_optimizer(name, parameters, learning_rate, weight_decay=0.0):
     """Return an optimizer of `torch.optim` by its name, in its fused form if it has one: the quickest.
 
     Raises:
-        ValueError: `torch.optim` has no such optimizer.
+        UserError: `torch.optim` has no such optimizer, or it refuses an argument.
     """
     optimizer = getattr(torch.optim, name, None)
     if optimizer in (None, torch.optim.Optimizer) or not inspect.isclass(optimizer):
-        raise ValueError(f"unknown optimizer {name!r}: choose one of torch.optim, such as SGD or Adam")
+        raise UserError(f"unknown optimizer {name!r}: choose one of torch.optim, such as SGD or Adam")
     fused = {"fused": True} if "fused" in inspect.signature(optimizer).parameters else {}
-    return optimizer(parameters, lr=learning_rate, weight_decay=weight_decay, **fused)
+    try:
+        return optimizer(parameters, lr=learning_rate, weight_decay=weight_decay, **fused)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{name} refuses an argument: {error}") from None
 
 
 def get_scheduler(name, optimizer, num_steps):
@@ -224,7 +227,7 @@ def get_scheduler(name, optimizer, num_steps):
     if name == "constant":
         return None
     if name not in SCHEDULES:
-        raise ValueError(f"unknown schedule {name!r}: choose {' or '.join(SCHEDULES)}")
+        raise UserError(f"unknown schedule {name!r}: choose {' or '.join(SCHEDULES)}")
     highest = optimizer.param_groups[0]["lr"]
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, num_steps, cycle_momentum=False)
 
@@ -246,7 +249,7 @@ def train(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler=Non
         A list with one dict an epoch, as `train_epochs` yields them.
 
     Raises:
-        ValueError: an argument, or a batch, isn't what is expected here.
+        UserError: an argument, or a batch, isn't what is expected here.
         Interrupted: somebody has stopped it; the network keeps what it has learned.
     """
     check_training(net, train_iter, test_iter, loss, num_epochs, optimizer)
@@ -323,8 +326,3 @@ def train_epoch(step, train_iter, on_batch=None):
         "train_loss": step.total_loss.item() / num_images,
         "train_accuracy": step.total_correct.item() / num_images,
     }
-
-
-def somebody_is_looking():
-    """Say whether this notebook was opened by a person: only then does its front end offer to answer questions."""
-    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))
