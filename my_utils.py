@@ -9,7 +9,7 @@ stands here for the other helpers of that book:
     predict_ch3                          predict
     try_gpu                              get_device
     get_fashion_mnist_labels             common.fashion_mnist.CLASSES
-    show_images                          notebooks/explore.ipynb
+    show_images                          common.images.show_images
     Timer, get_dataloader_workers        nothing: train says how long it takes, and all images lie in memory
 """
 
