@@ -9,7 +9,7 @@ stands here for the other helpers of that book:
     predict_ch3                          predict
     try_gpu                              get_device
     get_fashion_mnist_labels             common.fashion_mnist.CLASSES
-    show_images                          notebooks/explore.ipynb
+    show_images                          common.images.show_images
     Timer, get_dataloader_workers        nothing: train says how long it takes, and all images lie in memory
 """
 
@@ -21,15 +21,14 @@ from operator import length_hint
 
 import numpy as np
 import torch
-from IPython import get_ipython
 from torch import nn
 
 from common import fashion_mnist
 from common.augmentation import augment, check_augmentation, count_numbers
-from common.batches import batches_for, check_training, check_whole, explained
-from common.curves import LiveCurve, describe
+from common.batches import batches_for, check_loading, check_training, check_whole, explained
+from common.curves import LiveCurve, describe, somebody_is_looking
 from common.device import get_device
-from common.errors import Interrupted
+from common.errors import Interrupted, UserError
 from common.parameters import SCHEDULES
 from fast.forward import forward_of
 from fast.step import TrainingStep, keep_freed_memory
@@ -64,13 +63,12 @@ def load_data_fashion_mnist(
 
     Raises:
         fashion_mnist.DataError: the data set is missing or damaged and can't be fetched.
-        ValueError: the batch size or the side is not positive, or an augmentation or a device is unknown.
+        UserError: a number makes no sense, or an augmentation or a device is unknown.
     """
-    check_whole("batch_size", batch_size)
-    if resize is not None:
-        check_whole("resize", resize)
+    check_loading(batch_size, resize, train_limit, seed)
     device = get_device(device)
     train_images, train_labels, test_images, test_labels = fashion_mnist.load(root)
+    check_whole("num_validation", num_validation, least=0, most=len(train_labels) - 1)
     held_out = len(train_labels) - num_validation
     last = min(train_limit or held_out, held_out)
     batches = partial(Batches, batch_size=batch_size, device=device, resize=resize)
@@ -197,14 +195,23 @@ def net_of(setting):
 def get_optimizer(name, parameters, learning_rate, weight_decay=0.0):
     """Return an optimizer of `torch.optim` by its name, in its fused form if it has one: the quickest.
 
-    "SGD_momentum" is SGD with a momentum of 0.9. A ValueError says that there is no optimizer of a name.
+    "SGD_momentum" is SGD with a momentum of 0.9.
+
+    Raises:
+        UserError: `torch.optim` has no such optimizer, or it refuses an argument.
     """
     name, options = ("SGD", {"momentum": 0.9}) if name == "SGD_momentum" else (name, {})
     optimizer = getattr(torch.optim, name, None)
     if optimizer in (None, torch.optim.Optimizer) or not inspect.isclass(optimizer):
-        raise ValueError(f"unknown optimizer {name!r}: choose one of torch.optim, such as SGD or Adam")
+        raise UserError(f"unknown optimizer {name!r}: choose one of torch.optim, such as SGD or Adam")
     fused = {"fused": True} if "fused" in inspect.signature(optimizer).parameters else {}
-    return optimizer(parameters, lr=learning_rate, weight_decay=weight_decay, **fused, **options)
+    if not fused and "capturable" in inspect.signature(optimizer).parameters:
+        parameters = list(parameters)
+        options["capturable"] = any(weights.is_cuda for weights in parameters)  # its CUDA graph needs all on the GPU
+    try:
+        return optimizer(parameters, lr=learning_rate, weight_decay=weight_decay, **fused, **options)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{name} refuses an argument: {error}") from None
 
 
 def get_scheduler(name, optimizer, num_steps):
@@ -216,11 +223,11 @@ def get_scheduler(name, optimizer, num_steps):
     if name == "constant":
         return None
     if name not in SCHEDULES:
-        raise ValueError(f"unknown schedule {name!r}: choose {' or '.join(SCHEDULES)}")
-    (group,) = optimizer.param_groups
-    highest = group["lr"]
-    if group["params"][0].is_cuda:
-        group["lr"] = torch.tensor(highest, device=group["params"][0].device)  # a CUDA graph would keep a number
+        raise UserError(f"unknown schedule {name!r}: choose {' or '.join(SCHEDULES)}")
+    highest = optimizer.param_groups[0]["lr"]
+    for group in optimizer.param_groups:
+        if group["params"][0].is_cuda:  # a CUDA graph would keep a number
+            group["lr"] = torch.tensor(group["lr"], device=group["params"][0].device)
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, num_steps, cycle_momentum=False)
 
 
@@ -241,7 +248,7 @@ def train(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler=Non
         A list with one dict an epoch, as `train_epochs` yields them.
 
     Raises:
-        ValueError: an argument, or a batch, isn't what is expected here.
+        UserError: an argument, or a batch, isn't what is expected here.
         Interrupted: somebody has stopped it; the network keeps what it has learned.
     """
     check_training(net, train_iter, test_iter, loss, num_epochs, optimizer)
@@ -318,8 +325,3 @@ def train_epoch(step, train_iter, on_batch=None):
         "train_loss": step.total_loss.item() / num_images,
         "train_accuracy": step.total_correct.item() / num_images,
     }
-
-
-def somebody_is_looking():
-    """Say whether this notebook was opened by a person: only then does its front end offer to answer questions."""
-    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))

@@ -1,4 +1,4 @@
-"""Changes of training images, for a whole batch at once: what torchvision's transforms of these names do to each image.
+"""Changes of training images, for a whole batch at once: what torchvision's transforms of these names do to one.
 
 torchvision draws once a call, so that a batch would have to be changed image by image. Here a change is a function of
 images (batch, 1, side, side) and uniform random numbers in [0, 1), (batch, as many as its `NUMBERS` says): the same
@@ -26,7 +26,7 @@ def random_affine(X, numbers):
     for axis, shift in ((-1, across), (-2, down)):
         source = positions - shift[:, None]  # (batch, side)
         inside = (source >= 0) & (source < side)
-        place = (slice(None), None, None) if axis == -1 else (slice(None), None, slice(None), None)
+        place = (slice(None), None, None) if axis == -1 else (slice(None), None, slice(None), None)  # of (batch, side)
         X = X.gather(axis, source.clamp(0, side - 1)[place].expand_as(X)) * inside[place]
     return X
 
@@ -49,10 +49,11 @@ def random_erasing(X, numbers):
         width = torch.where(none_yet, (area / ratio).sqrt().round(), width)
     fits = (chance < 0.5) & (height < side) & (width < side)
     positions = torch.arange(side, device=X.device)
-    rows, columns = (
-        (positions >= start[:, None]) & (positions < (start + size)[:, None])
-        for start, size in (((top * (side - height + 1)).floor(), height), ((left * (side - width + 1)).floor(), width))
-    )
+    inside = []
+    for place, size in ((top, height), (left, width)):
+        start = (place * (side - size + 1)).floor()
+        inside.append((positions >= start[:, None]) & (positions < (start + size)[:, None]))  # (batch, side)
+    rows, columns = inside
     erased = fits[:, None, None] & rows[:, :, None] & columns[:, None, :]
     return X.masked_fill(erased[:, None], 0.0)
 
@@ -82,7 +83,9 @@ def count_numbers(names):
 
 
 def check_augmentation(names):
-    """Raise a UserError for the first name that is unknown."""
+    """Raise a UserError for what is no list of known names."""
+    if isinstance(names, str):
+        raise UserError(f"augmentation is {names!r}: expected a list of names, such as [{names!r}]")
     for name in names:
         if name not in CHANGES:
             raise UserError(f"unknown augmentation {name!r}: choose from {', '.join(CHANGES)}")

@@ -6,6 +6,7 @@ import io
 import time
 
 import numpy as np
+from IPython import get_ipython
 from IPython.display import Markdown, display
 from matplotlib import style
 from matplotlib.figure import Figure
@@ -114,6 +115,11 @@ def _close_up(histories, reported):
     shown = [accuracy for accuracy in (*settled, reported) if accuracy is not None] or [0, 1]
     margin = max(0.01, 0.1 * (max(shown) - min(shown)))
     return min(shown) - margin, max(shown) + margin
+
+
+def somebody_is_looking():
+    """Say whether this notebook was opened by a person: only then does its front end offer to answer questions."""
+    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))
 
 
 class LiveCurve:

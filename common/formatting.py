@@ -33,7 +33,7 @@ def p_value(value):
 
 def p_equals(value):
     """Write a p-value for a sentence: p = 0.214."""
-    return f"p {p_value(value)}" if value < 0.001 else f"p = {p_value(value)}"
+    return f"p\N{NO-BREAK SPACE}{p_value(value)}" if value < 0.001 else f"p = {p_value(value)}"
 
 
 def percent(share):

@@ -122,9 +122,11 @@ def _has_records(value):
 PARAMETERS = {
     "initializer": _one_of(INITIALIZERS, "of the weights: N(0, 1), Xavier's or He's; biases start at 0"),
     "optimizer_name": _one_of(OPTIMIZERS, "of torch.optim"),
-    "learning_rate": _real("a number above 0", lambda value: value > 0, "the highest one, if there is a schedule"),
+    "learning_rate": _real(
+        "a finite number above 0", lambda value: value > 0, "the highest one, if there is a schedule"
+    ),
     "schedule": _one_of(SCHEDULES, "of the learning rate over the training"),
-    "weight_decay": _real("a number from 0 up", lambda value: value >= 0, "pulls every weight towards 0"),
+    "weight_decay": _real("a finite number from 0 up", lambda value: value >= 0, "pulls every weight towards 0"),
     "batch_size": _whole(1, math.inf, "images a step"),
     "num_epochs": _whole(1, math.inf, "passes over the training images"),
     "num_rounds": _whole(1, math.inf, "calls of train that share these epochs", changes_numbers=False),

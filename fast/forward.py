@@ -4,8 +4,8 @@
 outputs and gradients, to twelve digits.
 
 The cost of the network is the hidden matrix H of MLP 1: D · H1 = 32,768 numbers an image, eight times more than the
-next largest. So H is never kept: `hidden_on_cpu` and `hidden_on_gpu` make it from the P inputs of each feature where it
-is multiplied, and again for the gradients. Three things make that cheap:
+next largest. So H is never kept: `hidden_on_cpu` and `hidden_on_gpu` make it from the P inputs of each feature where
+it is multiplied, and again for the gradients. Three things make that cheap:
 
 * Only a transpose stands between W₂ and W₃, so W₃ may go first: (W₃ H) W₂ costs half of W₃ (H W₂).
 * Features come first, (D, B, H1), so that every product is one plain matrix product.

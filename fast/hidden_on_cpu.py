@@ -1,8 +1,8 @@
 """MLP 1 on a CPU, without keeping its hidden matrix: it is made block by block, in a core's cache.
 
 H = dropout(ReLU(Sᵀ W₁)) has D · H1 = 32,768 numbers an image. A few images at a time, small enough for a core's
-cache, it is made from the K inputs of each feature, multiplied, and made again for the gradients. PyTorch multiplies by
-MKL, which leaves half of AMD's processors idle; where there is AVX-512, oneDNN does it here.
+cache, it is made from the K inputs of each feature, multiplied, and made again for the gradients. PyTorch multiplies
+by MKL, which leaves half of AMD's processors idle; where there is AVX-512, oneDNN does it here.
 
 Sizes as in `fast/forward.py`. It computes on other devices as well, where `fast/hidden_on_gpu.py` can't.
 """

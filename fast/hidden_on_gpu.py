@@ -21,8 +21,8 @@ try:
 except ImportError:  # a PyTorch for CPUs, or for a system that Triton doesn't know
     triton = None
 
-# Of each kernel: the rows and units of H that a program holds at a time, its warps of 32 threads, and how many loads it
-# has under way; the quickest on an H200, where the gradients are short of registers.
+# Of each kernel: the rows and units of H that a program holds at a time, its warps of 32 threads, and how many loads
+# it has under way; the quickest on an H200, where the gradients are short of registers.
 TIMES_WEIGHT = {"ROWS": 64, "num_warps": 4}
 TIMES_WEIGHT_GRADIENTS = {"ROWS": 64, "UNITS": 64, "num_warps": 4, "num_stages": 1}
 WEIGHT_TIMES = {"ROWS": 32, "num_warps": 2}
@@ -168,7 +168,7 @@ if triton is not None:
 
     @triton.jit
     def _dot(A, B, C):
-        """C + A B to float32's precision: by parts that the matrix units take as they are, without the smallest term."""
+        """C + A B to float32's precision: by parts that the matrix units take as they are."""
         A_large = (A.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
         B_large = (B.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
         C = tl.dot(A - A_large, B_large, C, input_precision="tf32")
@@ -206,9 +206,9 @@ if triton is not None:
         inside = (units[:, None] < H1) & (tokens[None, :] < T)
         w = tl.load(W2 + (n * T + tokens[None, :]) * H1 + units[:, None], mask=inside, other=0.0)  # (H1, T)
         b = tl.load(b2 + n * T + tokens, mask=tokens < T, other=0.0)
-        O = _dot(H, w, tl.zeros((ROWS, T_PAD), tl.float32)) + b[None, :]
+        rows_out = _dot(H, w, tl.zeros((ROWS, T_PAD), tl.float32)) + b[None, :]
         inside = (rows[:, None] < R) & (tokens[None, :] < T)
-        tl.store(out + (n * R + rows[:, None]) * T + tokens[None, :], O, mask=inside)
+        tl.store(out + (n * R + rows[:, None]) * T + tokens[None, :], rows_out, mask=inside)
 
     @triton.jit
     def _times_weight_gradients(S, W1, W2, seed, out, d_out, of_mean, of_var, dS, dW1, dW2, db2, R, B,

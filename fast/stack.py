@@ -1,8 +1,8 @@
 """Many nets of one architecture, such as one for each of several seeds, computed and trained at once.
 
-A small net leaves most of a GPU idle. A stack of nets fills it: every weight gets an axis more, and each product of one
-net is a product of all. What a net of the stack computes is what it computes alone, but for rounding and for the random
-numbers of its dropout.
+A small net leaves most of a GPU idle. A stack of nets fills it: every weight gets an axis more, and each product of
+one net is a product of all. What a net of the stack computes is what it computes alone, but for rounding and for the
+random numbers of its dropout.
 """
 
 from copy import deepcopy

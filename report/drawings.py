@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from common import fashion_mnist
 from common.curves import draw_curves, plot_curves, styled
 from common.formatting import accuracy
+from common.images import draw_classified, draw_image
 from study import signals
 from study.record import history
 from study.reported import by_chance, report_steps
@@ -189,14 +190,10 @@ def draw_effects(study):
 
 
 def draw_classes():
-    """Draw the first test image of each of the ten classes, with its name, small enough for a telephone."""
+    """Draw the first test image of each of the ten classes, with its name."""
     *_, test_images, test_labels = fashion_mnist.load()
-    with styled(**{"font.size": 9}):
-        figure = Figure(figsize=(4.2, 2.1), layout="constrained")
-        for number, axes in enumerate(figure.subplots(2, 5).flat):
-            _draw_image(axes, test_images[test_labels == number][0])
-            axes.set_title(fashion_mnist.CLASSES[number], fontsize=9, pad=3)
-    return figure
+    labels = range(len(fashion_mnist.CLASSES))
+    return draw_classified([test_images[test_labels == label][0] for label in labels], labels)
 
 
 def draw_images(share, count=10):
@@ -216,16 +213,10 @@ def draw_images(share, count=10):
         panels = figure.subplots(len(rows), count)
         for line, (title, chosen) in zip(panels, rows.items(), strict=True):
             for axes, image in zip(line, chosen, strict=True):
-                _draw_image(axes, test_images[image])
+                draw_image(axes, test_images[image])
                 axes.set_title(fashion_mnist.CLASSES[test_labels[image]], fontsize=6.5, pad=2)
             line[0].set_ylabel(title, fontsize=7)
     return figure
-
-
-def _draw_image(axes, image):
-    axes.imshow(image.numpy(), cmap="gray_r", interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, color="0.8", linewidth=0.5)
 
 
 def draw_signals(measured):

@@ -17,7 +17,6 @@ from study.record import write_record
 EVALUATED = 1000  # test images at a time
 
 
-
 def train_many(setting, seeds, on_epoch=None):
     """Train the seeds of a setting.
 

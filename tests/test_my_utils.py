@@ -13,6 +13,7 @@ import my_utils as mu
 from common import fashion_mnist
 from common.batches import LONE_IMAGE
 from common.curves import describe
+from common.errors import UserError
 from common.parameters import AUGMENTATIONS, OPTIMIZERS
 from model import Net
 from study import notebooks
@@ -77,8 +78,8 @@ def assert_same_state(net, state):
 
 
 def error_of(function, *args, **kwargs):
-    """Return the message of the ValueError that a call raises, which has to be a single line."""
-    with pytest.raises(ValueError, match=r"^[^\n]+$") as info:
+    """Return the message of the UserError that a call raises, which has to be a single line."""
+    with pytest.raises(UserError, match=r"^[^\n]+\Z") as info:
         function(*args, **kwargs)
     return str(info.value)
 
@@ -203,6 +204,10 @@ def test_a_wrong_setting_is_an_error_that_names_it_and_the_choices():
     for size in (0, -3, 25.0, "256"):
         assert error_of(loaders, size) == f"batch_size is {size!r}: expected a whole number from 1 up"
         assert error_of(loaders, 10, resize=size) == f"resize is {size!r}: expected a whole number from 1 up"
+    for name, value in (("seed", -1), ("train_limit", -5), ("train_limit", 0), ("num_validation", 600)):
+        assert error_of(mu.load_data_fashion_mnist, 10, **{name: value}).startswith(f"{name} is {value}: expected a ")
+    message = error_of(loaders, augmentation="RandomErasing")
+    assert message == "augmentation is 'RandomErasing': expected a list of names, such as ['RandomErasing']"
     message = error_of(loaders, augmentation=["RandomErasing", "Mixup"])
     assert message == f"unknown augmentation 'Mixup': choose from {', '.join(AUGMENTATIONS)}"
 
@@ -676,6 +681,7 @@ def test_batches_come_to_the_networks_device():
         ({"net": len}, "net is a builtin_function_or_method: expected a module of torch.nn"),
         ({"loss": nn.CrossEntropyLoss}, "loss is a class: expected a function, such as CrossEntropyLoss()"),
         ({"optimizer": "SGD"}, "optimizer is a str: expected one of torch.optim"),
+        ({"optimizer": torch.optim.Adam}, "optimizer is a class: expected Adam(net.parameters(), …)"),
         ({"num_epochs": 2.5}, "num_epochs is 2.5: expected a whole number from 1 up"),
         ({"test_iter": 3}, "test_iter is a int: expected batches, such as torch's DataLoader"),
     ],
@@ -685,6 +691,18 @@ def test_a_wrong_argument_of_train_is_an_error_that_names_it(change, message):
     arguments = {"net": net, "train_iter": train_iter, "test_iter": test_iter, "loss": nn.CrossEntropyLoss()}
     arguments |= {"num_epochs": 1, "optimizer": torch.optim.SGD(net.parameters(), 0.1)}
     assert error_of(mu.train, **arguments | change) == message
+
+
+def test_arguments_in_another_order_are_an_error_of_one_line():
+    net, (train_iter, test_iter) = linear_net(), loaders()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    message = error_of(mu.train, net, train_iter, test_iter, nn.CrossEntropyLoss(), optimizer, 1)
+    assert message.startswith("num_epochs is SGD ( Parameter Group 0 ")
+
+
+def test_too_few_classes_are_an_error_of_one_line():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 5))
+    assert error_of(fit, net, *loaders()).endswith(" The network scores fewer classes than there are labels")
 
 
 @pytest.mark.parametrize("side", [14, 32, 64])
