@@ -81,11 +81,11 @@ def _train_epoch(step, train_iters):
         X, y = train_iters[0].batch(order[:, rows].flatten(), numbers[:, rows].flatten(0, 1))
         step(*(part.unflatten(0, (len(order), -1)) for part in (X, y)))
     totals = {"train_loss": step.total_loss, "train_accuracy": step.total_correct}
-    return {name: (total.double() / order.shape[1]).cpu() for name, total in totals.items()}
+    return {name: total.double().cpu() / order.shape[1] for name, total in totals.items()}
 
 
 def _shares(correct):
-    return correct.double().mean(-1).cpu()
+    return correct.sum(-1).double().cpu() / correct.shape[-1]
 
 
 def _with_seed(train_iter, seed):
