@@ -58,25 +58,36 @@ def results_table(study, link="#fig-{}"):
 def comparisons_table(study):
     """Set every comparison of the report beside what our runs say about it, the verdict next to the claim."""
     rows = []
-    for comparison, last in zip(study.comparisons, study.comparisons_after_the_last_epoch, strict=True):
+    for comparison in study.comparisons:
         stated, pair = comparison.stated, comparison.least_favourable
-        cells = [NOT_MEASURED] * 6
+        cells = [NOT_MEASURED] * 4
         if pair:
             cells = [
                 points(pair.reported),
                 points(pair.difference.mean),
                 interval(comparison.interval, points),
                 p_value(comparison.corrected),
+            ]
+        seeds = f"{comparison.num_seeds}{_needed(comparison)}"
+        rows.append([stated.text, verdict_cell(study, comparison), f"{stated.figure}", *cells, seeds])
+    head = ["Claim ", "Verdict ", "Figure", "Reported", "Measured", "Interval", "p", "Seeds"]
+    return markdown_table(head, rows)
+
+
+def checks_table(study):
+    """Say of every comparison which of its pairs decides, what of it is ours, and what other ways to judge it say."""
+    rows = []
+    for comparison, last in zip(study.comparisons, study.comparisons_after_the_last_epoch, strict=True):
+        stated, pair = comparison.stated, comparison.least_favourable
+        cells = [NOT_MEASURED] * 2
+        if pair:
+            cells = [
                 p_value(pair.difference.p_of_sign_flips(pair.margin)),
                 f"{points(last.least_favourable.difference.mean)}\N{NO-BREAK SPACE}{MARKS[last.verdict]}",
             ]
-        pairs = f" ({len(comparison.pairs)} pairs: {pair.label})" if pair and len(comparison.pairs) > 1 else ""
-        ours = f"; *ours: {stated.ours}*" if stated.ours else ""
-        seeds = f"{comparison.num_seeds}{_needed(comparison)}"
-        claim, verdict = f"{stated.text}{pairs}{ours}", verdict_cell(study, comparison)
-        rows.append([claim, verdict, f"{stated.figure}", *cells, seeds])
-    head = ["Claim ", "Verdict ", "Fig.", "Reported", "Measured", "Interval", "p", "p, flips", "Last epoch", "Seeds"]
-    return markdown_table(head, rows)
+        decides = f"{pair.label} ({len(comparison.pairs)} pairs)" if pair and len(comparison.pairs) > 1 else ""
+        rows.append([stated.text, decides or NOT_MEASURED, stated.ours or NOT_MEASURED, *cells])
+    return markdown_table(["Claim ", "Pair that decides ", "What of it is ours ", "p, flips", "Last epoch"], rows)
 
 
 def _needed(comparison):

@@ -142,7 +142,7 @@ class Study:
         results = {}
         for name, figure in self.claims.figures.items():
             setting = figure.setting | self.overrides
-            records, own = select(self.records, setting), select(self.own, setting)
+            records, own = self.records_of(figure.setting), select(self.own, setting)
             if not records:  # of a figure that somebody has added
                 records, own = own, []
             if records:
