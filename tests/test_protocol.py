@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 import reproduce
+from common import fashion_mnist
 from common.parameters import PARAMETERS, check_parameters
 from study import claims, protocol
 from study.batch import Progress
@@ -19,7 +20,11 @@ DECIDING = [planned for planned in RUNS if planned.decides]
 def as_record(planned, seed=100):
     """Make up what is left of a run, as far as selecting a setting's runs asks for it."""
     curves = {"test_accuracies": [0.5] * planned.setting["num_epochs"]}
-    return planned.setting | {"seed": seed, "training_version": 2, "test_accuracy": 0.5} | curves
+    return (
+        planned.setting
+        | {"seed": seed, "training_version": 3, "data": fashion_mnist.CHECKSUM, "test_accuracy": 0.5}
+        | curves
+    )
 
 
 def test_the_seeds_that_decide_are_fresh_and_the_same_for_all():
@@ -29,8 +34,7 @@ def test_the_seeds_that_decide_are_fresh_and_the_same_for_all():
         assert set(planned.seeds) <= set(range(100, 132))
 
 
-def test_everything_that_a_verdict_needs_is_among_the_runs(monkeypatch):
-    monkeypatch.setattr("study.table.TRAINING_VERSION", 2)
+def test_everything_that_a_verdict_needs_is_among_the_runs():
     records = [as_record(planned) for planned in DECIDING]
     needed = [figure.setting for figure in CLAIMS.figures.values()]
     needed += [setting for claim in CLAIMS.comparisons.values() for pair in claim.pairs for setting in pair]

@@ -102,9 +102,16 @@ def test_everything_is_judged_once(committed):
 # Runs of a setting
 
 
-def test_the_runs_of_a_setting_are_those_that_the_table_has_of_it(committed):
+def test_the_runs_of_a_setting_are_the_protocols_or_else_the_earlier_ones_that_the_table_has_of_it(committed):
+    fresh = committed.claims.protocol.seeds
     records = committed.records_of(FIGURE_4)
-    assert records == select(committed.records, FIGURE_4)
+    assert [record["seed"] for record in records] == list(fresh)
+    assert records == [record for record in select(committed.records, FIGURE_4) if record["seed"] in fresh]
+    undecided = FIGURE_4 | {"learning_rate": 0.5}
+    earlier = [record | {"learning_rate": 0.5} for record in select(committed.records, FIGURE_4)]
+    assert Study(earlier, committed.claims, {}).records_of(undecided) == [
+        record for record in earlier if record["seed"] not in fresh
+    ]
     assert committed.accuracies_of(FIGURE_4) == {record["seed"]: record["test_accuracy"] for record in records}
     assert committed.sample_of(FIGURE_4) == Sample.of(records)
 
