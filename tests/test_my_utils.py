@@ -47,7 +47,7 @@ def copies_of_one_image(n, name, seed=0):
     """Return the epoch that n copies of a boot make, and the boot."""
     boot = fashion_mnist.load()[0][:1]
     labels = torch.zeros(n, dtype=torch.uint8)
-    batches = mu.Batches(boot.expand(n, 28, 28), labels, n, "cpu", seed=seed, augment=mu.get_augmentation([name]))
+    batches = mu.Batches(boot.expand(n, 28, 28), labels, n, "cpu", seed=seed, augmentation=[name])
     return epoch_of(batches)[0], boot[None] / 255
 
 
