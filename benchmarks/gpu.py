@@ -101,7 +101,7 @@ def run(notebook, setting, seeds):
     """Train some seeds of a setting, and return their records as lines, and the seconds that it took."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        setting = setting | {"runs_folder": folder, "device": "cuda"}
+        setting = setting | {"runs_folder": folder}
         write_records(notebook, setting, seeds, train_many(setting, seeds))
         records = [record for path in sorted(Path(folder).glob("*.json")) for record in read_records(path)]
     torch.cuda.empty_cache()
@@ -114,7 +114,7 @@ def expected_seconds(planned):
     return WORKERS * (SECONDS * cost + START)
 
 
-def run_protocol(folder, deadline):
+def run_protocol(folder, deadline, device="cuda"):
     """Make the protocol's missing runs, the most important first, those that will be done by the deadline."""
     table = folder / "runs.jsonl"
     done = {record_key(record) for record in read_records(table)}
@@ -131,10 +131,10 @@ def run_protocol(folder, deadline):
                     break
                 if time.monotonic() + expected_seconds(planned) > deadline:
                     continue
-                of_seed = planned.setting | {"device": "cuda", "runs_folder": str(folder)}
-                seeds = [seed for seed in planned.seeds if run_key(of_seed | {"seed": seed}) not in done]
+                setting = planned.setting | {"device": device}
+                seeds = [seed for seed in planned.seeds if run_key(setting | {"seed": seed}) not in done]
                 if seeds:
-                    futures[pool.submit(run, planned.notebook, planned.setting, seeds)] = planned
+                    futures[pool.submit(run, planned.notebook, setting, seeds)] = planned
             left = left and time.monotonic() < deadline
             if futures:
                 future = next(as_completed(futures))

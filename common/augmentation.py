@@ -84,8 +84,9 @@ def count_numbers(names):
 
 def check_augmentation(names):
     """Raise a UserError for what is no list of known names."""
-    if isinstance(names, str):
-        raise UserError(f"augmentation is {names!r}: expected a list of names, such as [{names!r}]")
+    if not isinstance(names, list | tuple):
+        example = [names if names in list(CHANGES) else "RandomErasing"]
+        raise UserError(f"augmentation is {names!r}: expected a list of names, such as {example}")
     for name in names:
-        if name not in CHANGES:
+        if name not in list(CHANGES):  # by comparing: whatever stands there may have no hash
             raise UserError(f"unknown augmentation {name!r}: choose from {', '.join(CHANGES)}")

@@ -40,7 +40,7 @@ class Run:
         cost = 2.0 if self.parameters["batch_norm"] else 1.0
         cost += 0.6 if self.parameters["dropout"] else 0.0
         cost += 14 / self.parameters["batch_size"]
-        cost += sum(AUGMENTATIONS[name].cost for name in self.parameters["augmentation"])
+        cost += sum(AUGMENTATIONS[name] for name in self.parameters["augmentation"])
         return cost * self.parameters["train_limit"] / 60000 + 0.1
 
     @property

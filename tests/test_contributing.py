@@ -75,15 +75,18 @@ def test_a_figure_without_a_notebook_is_one_clear_line(extended, tmp_path, monke
         claims.read(path)
 
 
-def test_an_optimizer_and_an_augmentation_are_added_by_one_edit_and_one_command(tmp_path):
+def test_an_optimizer_and_an_augmentation_are_added_by_an_edit_or_two_and_one_command(tmp_path):
     project = copy_project(tmp_path / "project")
-    path = project / "common" / "parameters.py"
-    text = path.read_text(encoding="utf-8")
-    text = text.replace('"AdamW")', '"AdamW", "NAdam")', 1)
-    text = text.replace(
-        "AUGMENTATIONS = {", 'AUGMENTATIONS = {\n    "RandomVerticalFlip": Augmentation({}, cost=3.0),', 1
-    )
-    path.write_text(text, encoding="utf-8")
+    for module, found, put in (
+        ("parameters", '"AdamW")', '"AdamW", "NAdam")'),
+        ("parameters", "AUGMENTATIONS = {", 'AUGMENTATIONS = {"RandomVerticalFlip": 3.0, '),
+        ("augmentation", "NUMBERS = {", 'NUMBERS = {"RandomVerticalFlip": 1, '),
+        ("augmentation", "CHANGES = {", 'CHANGES = {"RandomVerticalFlip": lambda X, numbers: X.flip(-2),'),
+    ):
+        path = project / "common" / f"{module}.py"
+        text = path.read_text(encoding="utf-8")
+        assert text.count(found) == 1
+        path.write_text(text.replace(found, put), encoding="utf-8")
 
     def python(*command):
         done = subprocess.run([sys.executable, *command], cwd=project, capture_output=True, text=True, timeout=300)

@@ -31,7 +31,7 @@ def test_mistakes_that_can_be_made_in_a_notebook_are_shown_so(tmp_path):
         lambda: get_device("cuda:77"),
         lambda: read_records(tmp_path / TABLE),
         lambda: mu.get_optimizer("SGD", torch.nn.Linear(1, 1).parameters(), -0.1),
-        lambda: mu.get_augmentation(["Mixup"]),
+        lambda: mu.load_data_fashion_mnist(10, device="cpu", augmentation=["Mixup"]),
         lambda: get_possible_patches(785),
         lambda: Net(28, 4, 14, [256, 128], 10),
         lambda: mu.evaluate_accuracy(torch.nn.Linear(1, 1), []),

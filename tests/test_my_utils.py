@@ -47,7 +47,7 @@ def copies_of_one_image(n, name, seed=0):
     """Return the epoch that n copies of a boot make, and the boot."""
     boot = fashion_mnist.load()[0][:1]
     labels = torch.zeros(n, dtype=torch.uint8)
-    batches = mu.Batches(boot.expand(n, 28, 28), labels, n, "cpu", seed=seed, augment=mu.get_augmentation([name]))
+    batches = mu.Batches(boot.expand(n, 28, 28), labels, n, "cpu", seed=seed, augmentation=[name])
     return epoch_of(batches)[0], boot[None] / 255
 
 
@@ -206,10 +206,12 @@ def test_a_wrong_setting_is_an_error_that_names_it_and_the_choices():
         assert error_of(loaders, 10, resize=size) == f"resize is {size!r}: expected a whole number from 1 up"
     for name, value in (("seed", -1), ("train_limit", -5), ("train_limit", 0), ("num_validation", 600)):
         assert error_of(mu.load_data_fashion_mnist, 10, **{name: value}).startswith(f"{name} is {value}: expected a ")
-    message = error_of(loaders, augmentation="RandomErasing")
-    assert message == "augmentation is 'RandomErasing': expected a list of names, such as ['RandomErasing']"
-    message = error_of(loaders, augmentation=["RandomErasing", "Mixup"])
-    assert message == f"unknown augmentation 'Mixup': choose from {', '.join(AUGMENTATIONS)}"
+    for given, example in (("RandomAffine", "RandomAffine"), (None, "RandomErasing"), (3, "RandomErasing")):
+        message = error_of(loaders, augmentation=given)
+        assert message == f"augmentation is {given!r}: expected a list of names, such as [{example!r}]"
+    for unknown in ("Mixup", ["RandomErasing"], 1):
+        message = error_of(loaders, augmentation=["RandomErasing", unknown])
+        assert message == f"unknown augmentation {unknown!r}: choose from {', '.join(AUGMENTATIONS)}"
 
 
 def test_a_device_that_is_not_there_is_an_error_that_names_it_and_the_choices():

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 import model
 import my_utils as mu
+from common.augmentation import CHANGES, NUMBERS, augment, count_numbers
 from common.parameters import (
     AUGMENTATIONS,
     INITIALIZERS,
@@ -266,8 +267,10 @@ def test_every_schedule_can_be_built():
         assert (mu.get_scheduler(name, optimizer, 10) is None) == (name == "constant")
 
 
-def test_every_augmentation_is_a_transform_of_torchvision():
-    for name, augmentation in AUGMENTATIONS.items():
+def test_every_augmentation_has_the_name_of_one_of_torchvision_and_can_be_made():
+    assert list(AUGMENTATIONS) == list(CHANGES) == list(NUMBERS)
+    for name, cost in AUGMENTATIONS.items():
         assert issubclass(getattr(v2, name), v2.Transform)
-        assert getattr(v2, name)(**augmentation.arguments)(torch.rand(1, 28, 28)).shape == (1, 28, 28)
-        assert augmentation.cost > 0
+        numbers = torch.rand(3, count_numbers([name]))
+        assert augment([name], torch.rand(3, 1, 28, 28), numbers).shape == (3, 1, 28, 28)
+        assert cost > 0

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from conftest import made_up_record
 
 import reproduce
-from common import fashion_mnist
 from common.parameters import PARAMETERS, check_parameters
 from study import claims, protocol
 from study.batch import Progress
@@ -17,16 +17,6 @@ RUNS = protocol.runs(CLAIMS)
 DECIDING = [planned for planned in RUNS if planned.decides]
 
 
-def as_record(planned, seed=100):
-    """Make up what is left of a run, as far as selecting a setting's runs asks for it."""
-    curves = {"test_accuracies": [0.5] * planned.setting["num_epochs"]}
-    return (
-        planned.setting
-        | {"seed": seed, "training_version": 3, "data": fashion_mnist.CHECKSUM, "test_accuracy": 0.5}
-        | curves
-    )
-
-
 def test_the_seeds_that_decide_are_fresh_and_the_same_for_all():
     assert CLAIMS.protocol.seeds == range(100, 132)
     assert {planned.seeds for planned in DECIDING} == {range(100, 132)}
@@ -35,7 +25,7 @@ def test_the_seeds_that_decide_are_fresh_and_the_same_for_all():
 
 
 def test_everything_that_a_verdict_needs_is_among_the_runs():
-    records = [as_record(planned) for planned in DECIDING]
+    records = [made_up_record(planned.setting, seed=100) for planned in DECIDING]
     needed = [figure.setting for figure in CLAIMS.figures.values()]
     needed += [setting for claim in CLAIMS.comparisons.values() for pair in claim.pairs for setting in pair]
     needed += [row.setting for sweep in CLAIMS.sweeps.values() for row in sweep.reported]

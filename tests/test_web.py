@@ -85,7 +85,7 @@ def cells_of(markdown):
 
 def table_with(tab, head):
     """Return the table whose first column has this head."""
-    return tab.locator("table", has=tab.locator("th:first-child", has_text=re.compile(f"^{head}$"))).last
+    return tab.locator("table", has=tab.locator("th:first-child", has_text=re.compile(f"^{head}$"))).first
 
 
 def shown_rows(table):
