@@ -206,9 +206,9 @@ def test_a_wrong_setting_is_an_error_that_names_it_and_the_choices():
         assert error_of(loaders, 10, resize=size) == f"resize is {size!r}: expected a whole number from 1 up"
     for name, value in (("seed", -1), ("train_limit", -5), ("train_limit", 0), ("num_validation", 600)):
         assert error_of(mu.load_data_fashion_mnist, 10, **{name: value}).startswith(f"{name} is {value}: expected a ")
-    for given, example in (("RandomAffine", "RandomAffine"), (None, "RandomErasing"), (3, "RandomErasing")):
-        message = error_of(loaders, augmentation=given)
-        assert message == f"augmentation is {given!r}: expected a list of names, such as [{example!r}]"
+    for value, example in (("RandomAffine", "RandomAffine"), (None, "RandomErasing"), (3, "RandomErasing")):
+        message = error_of(loaders, augmentation=value)
+        assert message == f"augmentation is {value!r}: expected a list of names, such as [{example!r}]"
     for unknown in ("Mixup", ["RandomErasing"], 1):
         message = error_of(loaders, augmentation=["RandomErasing", unknown])
         assert message == f"unknown augmentation {unknown!r}: choose from {', '.join(AUGMENTATIONS)}"
