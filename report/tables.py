@@ -228,7 +228,7 @@ def own_runs(study):
             f"{record['seed']}",
             accuracy(record["test_accuracy"]),
             accuracy(result.accuracies.get(record["seed"], float("nan"))),
-            interval(result.sample.range_of_runs, accuracy),
+            interval(Sample.of(result.committed).range_of_runs, accuracy),
             agreement.split(":")[0],
         ]
         for result in study.figures.values()

@@ -22,12 +22,19 @@ VERDICTS = "verdicts.json"  # in a folder of figures, beside the table of record
 
 @dataclass(frozen=True)
 class FigureResult:
-    """A figure of the report and the runs of its setting, one or more."""
+    """A figure of the report and the runs of its setting, one or more.
+
+    Attributes:
+        records: those that are judged, one a seed, as from `Study.records_of`.
+        committed: all of the setting, those that are not judged as well.
+        own: the user's own, which are compared with the committed ones and count for nothing else.
+    """
 
     figure: claims.Figure
     setting: dict
-    records: list  # one a seed
-    own: list = field(default_factory=list)  # the user's own, one a seed, which count for nothing but `agreements`
+    records: list
+    committed: list
+    own: list
 
     @cached_property
     def sample(self):
@@ -44,13 +51,13 @@ class FigureResult:
 
     @property
     def accuracies(self):
-        """The test accuracies, by seed."""
-        return {record["seed"]: record["test_accuracy"] for record in self.records}
+        """The test accuracies of the committed runs, by seed."""
+        return {record["seed"]: record["test_accuracy"] for record in self.committed}
 
     @cached_property
     def agreements(self):
-        """How each of the user's own runs agrees with the others, in words, as from `reported.agreement`."""
-        return [reported.agreement(record, self.records) for record in self.own]
+        """How each of the user's own runs agrees with the committed ones, in words, as from `reported.agreement`."""
+        return [reported.agreement(record, self.committed) for record in self.own]
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,7 @@ class Study:
             if not records:  # of a figure that somebody has added
                 records, own = own, []
             if records:
-                results[name] = FigureResult(figure, setting, records, own)
+                results[name] = FigureResult(figure, setting, records, select(self.records, setting), own)
         return results
 
     @cached_property

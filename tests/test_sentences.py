@@ -10,7 +10,7 @@ from conftest import made_up_record, study_of
 
 from report import figures, sentences, tables
 from report.verdict import beyond_verdict, figure_verdict
-from study import claims, signals
+from study import claims, protocol, signals
 from study.samples import Sample
 from study.study import Study
 from tests.made_up_results import (
@@ -144,6 +144,20 @@ def test_own_runs_count_for_nothing_else():
         assert shown(study).data == shown(without).data
     for shown in (sentences.about_this_copy, sentences.own_runs, tables.own_runs):
         assert shown(without) is None
+
+
+def test_own_runs_are_compared_with_committed_ones_of_their_seed_that_are_not_judged():
+    stated = claims.load()
+    setting = stated.figures["figure_4"].setting
+    judged = [
+        made_up_record(planned.setting, seed, 0.85) for planned in protocol.runs(stated) for seed in planned.seeds
+    ]
+    earlier = [made_up_record(setting, seed, 0.84 + seed / 100) for seed in range(3)]
+    study = replace(study_of(judged + earlier), own=[earlier[0]])
+    assert {record["seed"] for record in study.figures["figure_4"].records} == set(stated.protocol.seeds)
+    assert sentences.own_summary(study) == "Your seed 0 beside the committed one: identical 1 of 1"
+    (row,) = [row.strip("| ").split(" | ") for row in tables.own_runs(study).data.splitlines()[2:]]
+    assert (row[2], row[3], row[5]) == ("0.8400", "0.8400", "identical")
 
 
 def test_several_own_seeds_are_named():
