@@ -204,12 +204,14 @@ def get_optimizer(name, parameters, learning_rate, weight_decay=0.0):
     optimizer = getattr(torch.optim, name, None)
     if optimizer in (None, torch.optim.Optimizer) or not inspect.isclass(optimizer):
         raise UserError(f"unknown optimizer {name!r}: choose one of torch.optim, such as SGD or Adam")
-    fused = {"fused": True} if "fused" in inspect.signature(optimizer).parameters else {}
-    if not fused and "capturable" in inspect.signature(optimizer).parameters:
+    known = inspect.signature(optimizer).parameters
+    if "fused" in known:
+        options["fused"] = True
+    elif "capturable" in known:
         parameters = list(parameters)
         options["capturable"] = any(weights.is_cuda for weights in parameters)  # its CUDA graph needs all on the GPU
     try:
-        return optimizer(parameters, lr=learning_rate, weight_decay=weight_decay, **fused, **options)
+        return optimizer(parameters, lr=learning_rate, weight_decay=weight_decay, **options)
     except (ValueError, TypeError) as error:
         raise UserError(f"{name} refuses an argument: {error}") from None
 

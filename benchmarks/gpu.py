@@ -14,6 +14,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from copy import deepcopy
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -21,13 +22,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import my_utils as mu
+from common.files import write_at_once
 from fast.forward import fast_forward
 from fast.step import TrainingStep
 from study import claims, notebooks, protocol
 from study.many_seeds import train_many, write_records
 from study.plan import Run
-from study.record import record_key, run_key, to_line
-from study.table import read_records
+from study.record import record_key, run_key
+from study.table import TABLE, merge, read_records
 
 SECONDS, START = 1.3, 4  # on an H200: of 32 seeds, times `Run.cost`; and before the first epoch
 WORKERS = 2  # processes that share the GPU, so that one computes while the other prepares an epoch
@@ -94,18 +96,18 @@ def measure(folder):
             seconds, memory = seconds_an_epoch(name, num_seeds)
             report["seconds"].setdefault(name, {})[num_seeds] = {"epoch": seconds, "memory": memory}
             print(f"{name}, {num_seeds} at once: {seconds:.3f} s an epoch, {memory / 2**30:.1f} GiB", flush=True)
-    (folder / "benchmark_gpu.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_at_once(folder / "benchmark_gpu.json", json.dumps(report, indent=1) + "\n")
 
 
 def run(notebook, setting, seeds):
-    """Train some seeds of a setting, and return their records as lines, and the seconds that it took."""
+    """Train some seeds of a setting, and return their records, and the seconds that it took."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         setting = setting | {"runs_folder": folder}
         write_records(notebook, setting, seeds, train_many(setting, seeds))
         records = [record for path in sorted(Path(folder).glob("*.json")) for record in read_records(path)]
     torch.cuda.empty_cache()
-    return [to_line(record) for record in records], time.monotonic() - started
+    return records, time.monotonic() - started
 
 
 def expected_seconds(planned):
@@ -116,37 +118,31 @@ def expected_seconds(planned):
 
 def run_protocol(folder, deadline, device="cuda"):
     """Make the protocol's missing runs, the most important first, those that will be done by the deadline."""
-    table = folder / "runs.jsonl"
+    table = folder / TABLE
     done = {record_key(record) for record in read_records(table)}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(WORKERS, context) as pool:
-        futures = {}
-        waiting = iter(protocol.runs(claims.load()))
-        left = True
-        while left or futures:
-            while left and len(futures) < WORKERS and time.monotonic() < deadline:
-                planned = next(waiting, None)
-                if planned is None:
-                    left = False
-                    break
-                if time.monotonic() + expected_seconds(planned) > deadline:
-                    continue
-                setting = planned.setting | {"device": device}
-                seeds = [seed for seed in planned.seeds if run_key(setting | {"seed": seed}) not in done]
-                if seeds:
-                    futures[pool.submit(run, planned.notebook, setting, seeds)] = planned
-            left = left and time.monotonic() < deadline
-            if futures:
-                future = next(as_completed(futures))
-                planned = futures.pop(future)
-                try:
-                    lines, seconds = future.result()
-                except Exception as error:  # the others shall be run all the same
-                    print(f"{planned.notebook}: FAILED, {error!r}"[:500], flush=True)
-                    continue
-                with table.open("a", encoding="utf-8") as file:
-                    file.writelines(lines)
-                print(f"{planned.notebook}, {len(lines)} seeds: {seconds:.1f} s", flush=True)
+
+    def jobs():
+        for planned in protocol.runs(claims.load()):
+            setting = planned.setting | {"device": device}
+            seeds = [seed for seed in planned.seeds if run_key(setting | {"seed": seed}) not in done]
+            if seeds and time.monotonic() + expected_seconds(planned) <= deadline:
+                yield planned.notebook, setting, seeds
+
+    waiting, running = jobs(), {}
+    with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
+        while True:
+            for job in islice(waiting, WORKERS - len(running)):
+                running[pool.submit(run, *job)] = job
+            if not running:
+                break
+            future = next(as_completed(running))
+            notebook, _, seeds = running.pop(future)
+            if error := future.exception():  # the others shall be run all the same
+                print(f"{notebook}: FAILED, {error!r}"[:500], flush=True)
+                continue
+            records, seconds = future.result()
+            merge(table, records)
+            print(f"{notebook}, {len(seeds)} seeds: {seconds:.1f} s", flush=True)
 
 
 def main():

@@ -23,11 +23,10 @@ def random_affine(X, numbers):
     side = X.shape[-1]
     across, down = ((2 * numbers - 1) * SHIFT * side).round().long().unbind(1)  # (batch,) each
     positions = torch.arange(side, device=X.device)
-    for axis, shift in ((-1, across), (-2, down)):
-        source = positions - shift[:, None]  # (batch, side)
+    for axis, shift, target in ((-1, across, positions), (-2, down, positions[:, None])):
+        source = target - shift[:, None, None, None]  # (batch, 1, 1, side) across, (batch, 1, side, 1) down
         inside = (source >= 0) & (source < side)
-        place = (slice(None), None, None) if axis == -1 else (slice(None), None, slice(None), None)  # of (batch, side)
-        X = X.gather(axis, source.clamp(0, side - 1)[place].expand_as(X)) * inside[place]
+        X = X.gather(axis, source.clamp(0, side - 1).expand_as(X)) * inside
     return X
 
 

@@ -9,7 +9,7 @@ from copy import deepcopy
 
 import torch
 from torch import nn
-from torch.func import functional_call
+from torch.func import functional_call, stack_module_state
 
 from fast import hidden_on_cpu
 from fast.forward import can_fast_forward, fast_forward, hidden_for
@@ -26,8 +26,9 @@ class Stack(nn.Module):
         super().__init__()
         self.num_nets = len(nets)
         self.one = _One(deepcopy(nets[0]))
-        for name, tensors in _tensors(nets).items():
-            _replace(self.one.net, name, torch.stack(tensors))
+        parameters, buffers = stack_module_state(nets)
+        for name, stacked in (parameters | buffers).items():
+            _replace(self.one.net, name, stacked.detach())
 
     def forward(self, X):
         tensors = dict(self.one.named_parameters()) | dict(self.one.named_buffers())
@@ -46,7 +47,7 @@ class Stack(nn.Module):
         nets = []
         for position in range(self.num_nets):
             net = deepcopy(self.one.net)
-            for name, (stacked,) in _tensors([self.one.net]).items():
+            for name, stacked in self.one.net.state_dict().items():
                 _replace(net, name, stacked[position].clone())
             nets.append(net)
         return nets
@@ -64,16 +65,8 @@ class _One(nn.Module):
         return fast_forward(self.net, X) if can_be_fast else self.net(X)
 
 
-def _tensors(nets):
-    """List the tensors of nets by name, parameters and buffers: a dict from name to one a net."""
-    return {name: [dict(net.state_dict())[name] for net in nets] for name in nets[0].state_dict()}
-
-
 def _replace(net, name, value):
     """Put another tensor in the place of a parameter or buffer."""
     *path, last = name.split(".")
     module = net.get_submodule(".".join(path))
-    if last in module._parameters:
-        setattr(module, last, nn.Parameter(value))
-    else:
-        module._buffers[last] = value
+    setattr(module, last, nn.Parameter(value) if isinstance(getattr(module, last), nn.Parameter) else value)

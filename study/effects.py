@@ -43,8 +43,7 @@ def factorial_effects(study):
     groups = [group for size in (1, 2) for group in combinations(range(len(names)), size)]
     num_half = len(factorial.runs) / 2  # runs with a factor switched on
     samples = [Sample(tuple((levels[:, group].prod(1) @ measured / num_half).tolist())) for group in groups]
-    p = [sample.p(0) for sample in samples]
-    corrected = p if np.isnan(p).any() else rule.correct(p, 1 - CONFIDENCE)[0].tolist()
+    corrected = rule.correct([sample.p(0) for sample in samples], 1 - CONFIDENCE)[0].tolist()
     return [
         Effect(tuple(names[i] for i in group), sample, p)
         for group, sample, p in zip(groups, samples, corrected, strict=True)

@@ -14,7 +14,7 @@ from fast.stack import Stack
 from fast.step import TrainingStep, keep_freed_memory
 from study.record import write_record
 
-EVALUATED = 1000  # test images at a time
+EVALUATED = 1000  # images that are not trained on, at a time
 
 
 def train_many(setting, seeds, on_epoch=None):
@@ -36,7 +36,9 @@ def train_many(setting, seeds, on_epoch=None):
     train_iter, test_iter = mu.load_data_fashion_mnist(
         setting["batch_size"], device=str(device), **{name: setting[name] for name in names}
     )
-    test_iter.batch_size = EVALUATED
+    validation_iter = train_iter.validation_iter
+    for data_iter in filter(None, (test_iter, validation_iter)):
+        data_iter.batch_size = EVALUATED
     train_iters = [_with_seed(train_iter, seed) for seed in seeds]
     optimizer = mu.get_optimizer(
         setting["optimizer_name"], stack.parameters(), setting["learning_rate"], setting["weight_decay"]
@@ -51,9 +53,8 @@ def train_many(setting, seeds, on_epoch=None):
             measured = _train_epoch(step, train_iters)
             correct = mu.predict_correct(stack, test_iter)  # (N, 10000)
             measured["test_accuracy"] = _shares(correct)
-            if train_iter.validation_iter:
-                train_iter.validation_iter.batch_size = EVALUATED
-                measured["validation_accuracy"] = _shares(mu.predict_correct(stack, train_iter.validation_iter))
+            if validation_iter:
+                measured["validation_accuracy"] = _shares(mu.predict_correct(stack, validation_iter))
         measures.append(measured)
         if on_epoch:
             on_epoch(epoch, time.monotonic() - started)

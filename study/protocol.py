@@ -51,14 +51,14 @@ def runs(claims):
         longest = planned.get(key)
         if longest is None:
             planned[key] = Planned(notebook, without_seed(setting), claims.protocol.seeds, decides=True)
-        elif setting["num_epochs"] > longest.setting["num_epochs"]:
+        elif _is_longer(setting, longest.setting):
             planned[key] = replace(longest, notebook=notebook, setting=without_seed(setting))
     besides = {}
     for name, seeds in claims.protocol.besides.items():
         for notebook, setting in figures if name == "figures" else sweep_settings(name, claims):
             longest = planned.get(training(setting))
             # A figure's own runs say which images they recognise; the beginnings of longer ones don't.
-            own = name == "figures" and longest.setting["num_epochs"] > setting["num_epochs"]
+            own = name == "figures" and _is_longer(longest.setting, setting)
             key = (training(setting), own and setting["num_epochs"])
             before = besides.get(key)
             if own or (longest is None and (before is None or _is_longer(setting, before.setting))):

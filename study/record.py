@@ -38,7 +38,7 @@ COLUMNS = {  # of the table: what `my_utils.train` calls the measure of an epoch
 def run_key(parameters):
     """Name a run by what determines its numbers: `seed0-` and a hash of the rest, whichever notebook runs it."""
     kind = device_kind(parameters["device"])
-    return _key({**determinants(parameters), "device": kind, "data": fashion_mnist.CHECKSUM})
+    return _key({**determinants(parameters), "device": kind, "data": fashion_mnist.CHECKSUM}, TRAINING_VERSION)
 
 
 def device_kind(name):
@@ -60,8 +60,8 @@ def record_key(record):
     return _key(determining, record["training_version"])
 
 
-def _key(determining, version=None):
-    text = json.dumps([determining, version or TRAINING_VERSION], sort_keys=True)
+def _key(determining, version):
+    text = json.dumps([determining, version], sort_keys=True)
     return f"seed{determining['seed']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

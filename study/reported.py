@@ -114,15 +114,9 @@ def judge_step_sizes(study):
 
 def _correct(numbers, study):
     level = study.claims.protocol.level
-    tested = [number for number in numbers if not np.isnan(number.p)]
-    corrections = zip(tested, *rule.correct([number.p for number in tested], level), strict=True)
-    by_number = {id(number): (p, times) for number, p, times in corrections}
-    unknown = float("nan"), 1
-    return [
-        replace(number, level=level, corrected=float(p), times=int(times))
-        for number in numbers
-        for p, times in [by_number.get(id(number), unknown)]
-    ]
+    corrected, times = rule.correct([number.p for number in numbers], level)
+    corrections = zip(numbers, corrected.tolist(), times.tolist(), strict=True)
+    return [replace(number, level=level, corrected=p, times=count) for number, p, count in corrections]
 
 
 def changes_in_words(changes):

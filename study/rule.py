@@ -75,16 +75,18 @@ def p_of_claim(p_of_decisions):
 
 
 def correct(p, level):
-    """Correct the p-values of several claims after Holm.
+    """Correct the p-values of several claims after Holm; nan, of what isn't tested, stays nan and doesn't count.
 
     Returns:
         The corrected ones, and by how many times smaller than `level` each had to be, two arrays.
     """
-    if not len(p):
-        return np.array([]), np.array([], int)
-    rejected, corrected, *_ = multipletests(p, level, "holm")
-    ranks = stats.rankdata(p, "ordinal") - 1
-    return corrected, len(p) - np.minimum(ranks, rejected.sum()).astype(int)
+    corrected, times = np.array(p, float), np.ones(len(p), int)
+    tested = ~np.isnan(corrected)
+    if tested.any():
+        ranks = stats.rankdata(corrected[tested], "ordinal") - 1
+        rejected, corrected[tested], *_ = multipletests(corrected[tested], level, "holm")
+        times[tested] = len(ranks) - np.minimum(ranks, rejected.sum())
+    return corrected, times
 
 
 def decide(p_of_decisions, level):

@@ -122,10 +122,7 @@ def judge_comparisons(study, late=True):
     protocol = study.claims.protocol
     late_epochs = protocol.late_epochs if late else 1
     comparisons = [_compare(study, claim, late_epochs) for claim in study.claims.comparisons.values()]
-    p = np.array([comparison.p for comparison in comparisons])
-    tested = ~np.isnan(p)
-    corrected, times = np.full(len(p), np.nan), np.ones(len(p), int)
-    corrected[tested], times[tested] = rule.correct(p[tested], protocol.level)
+    corrected, times = rule.correct([comparison.p for comparison in comparisons], protocol.level)
     corrections = zip(comparisons, corrected.tolist(), times.tolist(), strict=True)
     return [replace(comparison, corrected=p, times=number) for comparison, p, number in corrections]
 
