@@ -61,13 +61,13 @@ def abstract(study):
     if study.overrides or len(results) < 2:
         return Markdown(f"{text} Here it is run again.")
     seeds = min(result.sample.num_seeds for result in results)
-    rising = next(comparison for comparison in study.comparisons if comparison.stated.relation == "rising")
     text += (
         f" We run every figure with {count(seeds, 'seed')}, and judge what the report says by a rule that was "
         f"committed before these runs. {_counts(study)}"
     )
     steps, larger = _steps_beyond_chance(study)
-    if rising.verdict == HOLDS:
+    rising = _claim_that_accuracy_rises(study)
+    if rising:
         low, high = rising.interval
         text += (
             f" From Figure {results[1].number} to {results[-1].number} accuracy rises, by "
@@ -181,7 +181,7 @@ def order_sentence(study):
         return None
     return Markdown(
         f"One thing was not as it should be. The runs for {len(exploratory)} claims are still missing, and the "
-        f"verdicts on the {len(study.comparisons) - len(exploratory)} others have been looked at. Which runs came "
+        f"verdicts on {count(len(study.comparisons) - len(exploratory), 'other')} have been looked at. Which runs came "
         "first was laid down before, the figures and then the claims that cost least, so that no result decided it. "
         "But Holm's correction takes all claims together: until the last run is made, an interval near its limit can "
         "still move a little."
@@ -190,15 +190,21 @@ def order_sentence(study):
 
 def ladder_sentence(study):
     """Say of the accuracies that the report has rise, how they do it seed by seed."""
-    for comparison in study.comparisons:
-        if comparison.stated.relation == "rising" and comparison.num_seeds >= LEAST_SEEDS and not study.overrides:
-            climbed = round(comparison.share_of_ladders * comparison.num_seeds)
-            return Markdown(
-                "Step by step, then? On the whole: Page's test, which looks at ranks alone, finds the rise as well, "
-                f"with {p_equals(comparison.p_of_page)}. But with {climbed} of {comparison.num_seeds} seeds only does "
-                "every step lead upwards, which is what a reader of one such series would like to know."
-            )
-    return None
+    rising = _claim_that_accuracy_rises(study)
+    if study.overrides or not rising:
+        return None
+    climbed = round(rising.share_of_ladders * rising.num_seeds)
+    return Markdown(
+        "Step by step, then? On the whole: Page's test, which looks at ranks alone, finds the rise as well, with "
+        f"{p_equals(rising.p_of_page)}. But with {climbed} of {rising.num_seeds} seeds only does every step lead "
+        "upwards, which is what a reader of one such series would like to know."
+    )
+
+
+def _claim_that_accuracy_rises(study):
+    """Return the comparison of settings that are said to rise on the whole, if there is one and it holds."""
+    holding = (comparison for comparison in study.comparisons if comparison.verdict == HOLDS)
+    return next((comparison for comparison in holding if comparison.stated.relation == "rising"), None)
 
 
 def counted(judged):
