@@ -182,9 +182,9 @@ def order_sentence(study):
     return Markdown(
         f"One thing was not as it should be. The runs for {len(exploratory)} claims are still missing, and the "
         f"verdicts on {count(len(study.comparisons) - len(exploratory), 'other')} have been looked at. Which runs "
-        "came first was laid down before, the figures and then the claims that cost least, so that no result decided it. "
-        "But Holm's correction takes all claims together: until the last run is made, an interval near its limit can "
-        "still move a little."
+        "came first was laid down before, the figures and then the claims that cost least, so that no result decided "
+        "it. But Holm's correction takes all claims together: until the last run is made, an interval near its limit "
+        "can still move a little."
     )
 
 
