@@ -13,6 +13,8 @@ from operator import length_hint
 import torch
 from torch import nn
 
+from common.errors import UserError
+
 LONE_VALUE = "more than 1 value per channel"  # what PyTorch's batch normalisation says in training
 LONE_IMAGE = (
     "a batch has a single image, and batch normalisation can't normalise the single value that a layer of one unit "
@@ -35,6 +37,9 @@ def check_training(net, train_iter, test_iter, loss, num_epochs, optimizer):
         raise ValueError(f"loss is a class: expected a function, such as {loss.__name__}()")
     if not hasattr(optimizer, "zero_grad"):
         raise ValueError(f"optimizer is a {type(optimizer).__name__}: expected one of torch.optim")
+    trained = [id(parameter) for group in getattr(optimizer, "param_groups", []) for parameter in group["params"]]
+    if trained and not any(id(parameter) in trained for parameter in net.parameters()):
+        raise UserError("the optimizer has none of the network's parameters: build it anew, after the network")
     for name, data_iter in (("train_iter", train_iter), ("test_iter", test_iter)):
         if not hasattr(data_iter, "__iter__"):
             raise ValueError(f"{name} is a {type(data_iter).__name__}: expected batches, such as torch's DataLoader")

@@ -12,7 +12,9 @@ import torch
 from conftest import DEFAULTS, ROOT
 
 import colab
+import my_utils as mu
 from common.errors import UserError
+from study.accounts import vouch_for
 from study.record import write_record
 
 FILES = ("my_utils.py", "model.py", "claims.yaml", "colab.py")
@@ -246,7 +248,9 @@ def test_a_failed_installation_is_one_sentence(content):
 
 def test_a_record_that_cannot_be_written_says_what_to_set(tmp_path):
     (tmp_path / "file").touch()
-    net, history = torch.nn.Linear(2, 2), [{"train_loss": 1.0, "train_accuracy": 0.5, "test_accuracy": 0.5}]
+    history = [{"train_loss": 1.0, "train_accuracy": 0.5, "test_accuracy": 0.5}]
     parameters = DEFAULTS | {"num_epochs": 1, "runs_folder": str(tmp_path / "file" / "runs")}
+    net = mu.net_of(parameters)
+    vouch_for(net, parameters, history)
     with pytest.raises(UserError, match=r"can't be written to .*/file/runs \(Not a directory\); set .* runs_folder"):
-        write_record("figure_4", parameters, net, history, torch.tensor([True, False]))
+        write_record("figure_4", parameters, net, history, torch.tensor([True, False] * 5000))

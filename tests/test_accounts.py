@@ -1,0 +1,390 @@
+"""A record tells the truth about its network: what people do in a notebook between its cells, and what others do."""
+
+import tempfile
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from conftest import CHANGED, DEFAULTS, ROOT, without
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import my_utils as mu
+from common.errors import Interrupted, UserError
+from fast.step import TrainingStep
+from model import Net
+from study.accounts import vouch_for
+from study.record import write_record
+from study.table import read_records
+
+REMEDY = "; build the network again, then train it once: run the cells from the parameters' on"
+CELLS = {  # by what stands in them
+    "parameters": "check_parameters(globals())",
+    "data": "load_data_fashion_mnist(",
+    "network": "net = Net(",
+    "optimizer": "get_optimizer(",
+    "train": "train(net",
+    "record": "write_record(",
+}
+SMALL = {"device": "cpu", "num_epochs": 2, "train_limit": 200, "batch_size": 50, "num_hidden": [16, 8, 8, 8, 8]}
+
+
+class Session:
+    """A figure's notebook as a person has it open, who runs its cells in any order."""
+
+    def __init__(self, notebook, folder, **parameters):
+        cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+        code = [cell for cell in cells if cell.cell_type == "code"]
+        self.sources = {name: next(c.source for c in code if text in c.source) for name, text in CELLS.items()}
+        self.variables = {}
+        for cell in code[1:]:
+            exec(cell.source, self.variables)
+            if "parameters" in cell.metadata.get("tags", []):
+                break
+        self.variables |= SMALL | {"runs_folder": str(folder)} | parameters
+
+    def run(self, *names):
+        for name in names:
+            exec(self.sources[name], self.variables)
+        return self
+
+    def run_all(self):
+        return self.run(*CELLS)
+
+    def record(self):
+        """Run the cell of the record, and return the file that it leaves, as bytes."""
+        return self.run("record").variables["path"].read_bytes()
+
+    def refusal(self):
+        """Run the cell of the record, and return the sentence with which it refuses; it may leave no file."""
+        folder = Path(self.variables["runs_folder"])
+        before = {path: path.read_bytes() for path in folder.glob("*")}
+        with pytest.raises(UserError) as refused:
+            self.run("record")
+        assert {path: path.read_bytes() for path in folder.glob("*")} == before
+        assert "\n" not in str(refused.value)
+        return str(refused.value)
+
+
+@pytest.fixture
+def session(few_images, tmp_path):
+    return Session("figure_4", tmp_path).run(*without(CELLS, "record"))
+
+
+def interrupted(session, monkeypatch, after):
+    """Run the cell that trains, and press Stop after some batches."""
+    computed = []
+
+    def compute(step, *batch, compute=TrainingStep.__call__):
+        if len(computed) == after:
+            raise KeyboardInterrupt
+        computed.append(compute(step, *batch))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingStep, "__call__", compute)
+        with pytest.raises(Interrupted):
+            session.run("train")
+
+
+# The network's training
+
+
+def test_the_cell_that_trains_run_twice_is_refused(session):
+    first = session.record()
+    session.run("train")
+    assert session.refusal() == (
+        f"no record is written, since the network was trained for 4 epochs in all, and the history has 2{REMEDY}"
+    )
+    assert session.variables["path"].read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("batches", "sentence"),
+    [
+        (1, "the network has changed since its last whole epoch"),
+        (4, "the network was trained for 3 epochs in all, and the history has 2"),
+        (5, "the network has changed since its last whole epoch"),
+    ],
+)
+def test_an_interrupted_training_is_refused_and_so_is_the_next_one(session, monkeypatch, batches, sentence):
+    session.record()
+    interrupted(session, monkeypatch, batches)
+    assert sentence in session.refusal()
+    session.run("train")
+    assert session.refusal().endswith(REMEDY)
+
+
+def test_a_first_training_that_was_interrupted_is_refused_with_the_next_ones(session, monkeypatch):
+    session.run("network", "optimizer")
+    interrupted(session, monkeypatch, 6)
+    session.variables["history"] = []
+    assert "the network has changed since its last whole epoch" in session.refusal()
+    session.run("train")
+    assert "the training began with other weights or statistics than a new network of seed 0" in session.refusal()
+
+
+def test_whoever_builds_the_network_again_gets_the_record_of_a_fresh_session(session, monkeypatch):
+    fresh = session.record()
+    interrupted(session, monkeypatch, 2)
+    session.variables["path"].unlink()
+    next(iter(session.variables["train_iter"]))  # somebody has looked at the images
+    assert session.run("network", "optimizer", "train").record() == fresh
+
+
+def test_a_network_that_was_built_again_without_its_optimizer_is_not_trained(session):
+    with pytest.raises(UserError, match="the optimizer has none of the network's parameters: build it anew, after"):
+        session.run("network", "train")
+
+
+def test_weights_that_were_loaded_are_refused(session):
+    weights = {name: value.clone() for name, value in session.variables["net"].state_dict().items()}
+    session.run("network")
+    session.variables["net"].load_state_dict(weights)
+    assert "was not trained by my_utils.train" in session.refusal()
+    session.run("optimizer", "train")
+    assert "the training began with other weights" in session.refusal()
+    session.variables["net"].load_state_dict(weights)
+    assert "the network has changed since its last whole epoch" in session.refusal()
+
+
+def test_a_loop_by_hand_before_or_after_the_training_is_refused(session):
+    def by_hand():
+        for X, y in session.variables["train_iter"]:
+            session.variables["optimizer"].zero_grad()
+            session.variables["loss"](session.variables["net"](X), y).backward()
+            session.variables["optimizer"].step()
+
+    by_hand()
+    assert "the network has changed" in session.refusal()
+    session.run("network", "optimizer")
+    by_hand()
+    session.run("train")
+    assert "the training began with other weights" in session.refusal()
+
+
+def test_another_network_than_the_trained_one_is_refused(session):
+    trained = session.variables["net"]
+    session.variables["seed"] = 1
+    session.run("parameters", "data", "network", "optimizer", "train")
+    other = session.record()
+    session.variables["net"] = trained
+    assert "the history is not that of this network's training" in session.refusal()
+    assert session.variables["path"].read_bytes() == other
+
+
+def test_images_that_went_through_in_training_mode_are_refused_where_they_leave_a_trace(few_images, tmp_path):
+    session = Session("figure_8", tmp_path).run("parameters", "data", "network", "optimizer")
+    session.variables["net"](session.variables["X"])
+    session.run("train")
+    assert "other weights or statistics than a new network" in session.refusal()
+    session.run("network", "optimizer", "train")
+    session.variables["net"].eval()(session.variables["X"])
+    assert session.record()
+    session.variables["net"].train()(session.variables["X"])
+    assert "images went through it in training mode" in session.refusal()
+
+
+def test_a_network_with_another_way_through_its_layers_is_refused(few_images, tmp_path):
+    class Shortened(Net):
+        def forward(self, X):
+            return self.classifier(self.backbone(self.stem(X)))
+
+    session = Session("figure_4", tmp_path)
+    session.variables["Net"] = Shortened
+    session.run("parameters", "data", "network", "optimizer", "train")
+    assert "the network has other layers than the parameters say" in session.refusal()
+
+
+# Rounds
+
+
+def test_an_optimizer_with_memory_that_was_built_again_between_rounds_is_refused(few_images, tmp_path):
+    for optimizer, is_refused in (("SGD", False), ("Adam", True)):
+        session = Session("figure_5", tmp_path, num_rounds=2, optimizer_name=optimizer, learning_rate=0.01)
+        session.sources["train"] = (
+            "history = []\n" + "history += train(net, train_iter, test_iter, loss, 1, optimizer)"
+        )
+        session.run("parameters", "data", "network", "optimizer", "train")
+        first = session.variables["history"]
+        session.run("optimizer", "train")
+        session.variables["history"] = first + session.variables["history"]
+        if is_refused:
+            session.refusal()
+        else:
+            assert (
+                session.record() == Session("figure_5", tmp_path, learning_rate=0.01, num_rounds=1).run_all().record()
+            )
+
+
+def test_training_on_to_the_number_of_epochs_is_the_same_as_training_at_once(session):
+    first = session.variables["history"]
+    session.run("train")
+    session.variables |= {"history": first + session.variables["history"], "num_epochs": 4}
+    folder = session.variables["runs_folder"]
+    assert session.run("parameters").record() == Session("figure_4", folder, num_epochs=4).run_all().record()
+
+
+# The setting
+
+
+@pytest.mark.parametrize(("name", "value"), (CHANGED | {"num_validation": 100, "train_limit": 199}).items())
+def test_a_parameter_that_was_changed_after_the_training_is_refused(few_images, tmp_path, name, value):
+    session = Session("figure_8" if name.startswith("norm_") else "figure_4", tmp_path)
+    session.run(*without(CELLS, "record")).variables["parameters"][name] = value
+    assert session.refusal().endswith(REMEDY)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("learning_rate", 0.2, "learning_rate is 0.2, and the training had 0.1"),
+        ("batch_size", 20, "batch_size is 20, and the training had 50"),
+        ("dropout", 0.5, "the network has other layers than the parameters say"),
+        ("num_epochs", 3, "the network was trained for 2 epochs, and num_epochs is 3"),
+        ("seed", 1, "other weights or statistics than a new network of seed 1 with kaiming_normal_ has"),
+    ],
+)
+def test_the_sentence_names_what_was_changed(session, name, value, sentence):
+    session.variables[name] = value
+    assert sentence in session.run("parameters").refusal()
+
+
+@pytest.mark.parametrize(
+    ("cell", "code", "sentence"),
+    [
+        ("optimizer", "optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)", "momentum is 0, and the"),
+        ("optimizer", "optimizer = torch.optim.SGD(net.classifier.parameters(), 0.1)", "the optimizer has not all"),
+        ("optimizer", "loss = torch.nn.CrossEntropyLoss(label_smoothing=0.1)", "loss was another, CrossEntropyLoss"),
+        ("optimizer", "loss = torch.nn.CrossEntropyLoss(reduction='sum')", "loss was another, CrossEntropyLoss"),
+        ("optimizer", "loss = torch.nn.functional.multi_margin_loss", "loss was another, multi_margin_loss"),
+        ("data", "train_iter = list(train_iter)", "train_iter is Batches, and the training had list"),
+        ("data", "train_iter.resize = 28", "resize is None, and the training had 28"),
+        ("network", "net.classifier.requires_grad_(False)", "the optimizer has not all"),
+        ("optimizer", "scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)", "another schedule"),
+    ],
+)
+def test_what_no_parameter_says_is_refused(few_images, tmp_path, cell, code, sentence):
+    session = Session("figure_4", tmp_path)
+    session.sources[cell] += f"\n{code}"
+    session.sources["train"] = session.sources["train"].replace(
+        ", optimizer)", ", optimizer, globals().get('scheduler'))"
+    )
+    session.run(*without(CELLS, "record"))
+    assert sentence in session.refusal()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "loss = torch.nn.CrossEntropyLoss(reduction='none')",
+        "loss = torch.nn.functional.cross_entropy",
+        "optimizer = torch.optim.SGD(net.parameters(), lr=0.1)",
+    ],
+)
+def test_the_same_mathematics_written_otherwise_is_recorded(few_images, tmp_path, code):
+    session = Session("figure_4", tmp_path)
+    session.sources["optimizer"] += f"\n{code}"
+    assert session.run_all().record()
+
+
+def test_a_schedule_for_another_number_of_epochs_is_refused(few_images, tmp_path):
+    session = Session("beyond", tmp_path, num_epochs=3, augmentation=[])
+    session.run("parameters", "data", "network", "optimizer")
+    session.variables["num_epochs"] = 2
+    session.run("parameters", "train")
+    assert "the learning rate had another schedule than the parameters say" in session.refusal()
+    assert session.run("network", "optimizer", "train").record()
+
+
+def test_a_history_that_was_touched_is_refused(session):
+    session.variables["history"][0]["train_loss"] += 0.001
+    assert "the history is not that of this network's training" in session.refusal()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda correct: ~correct, "and test_accuracies ends with 0."),
+        (lambda correct: correct.repeat(2), "correct is of 400 images"),
+    ],
+)
+def test_recognised_images_that_contradict_the_accuracy_are_refused(session, change, sentence):
+    session.sources["record"] = session.sources["record"].replace(
+        "mu.predict_correct(net, test_iter)", "change(mu.predict_correct(net, test_iter))"
+    )
+    session.variables["change"] = change
+    assert sentence in session.refusal()
+
+
+# Other trainers
+
+
+def test_another_trainer_can_set_the_account(tmp_path):
+    parameters = DEFAULTS | {"num_epochs": 1, "runs_folder": str(tmp_path)}
+    net, history = mu.net_of(parameters), [{"train_loss": 2.0, "train_accuracy": 0.5, "test_accuracy": 0.5}]
+    with torch.no_grad():
+        nn.utils.vector_to_parameters(torch.rand(sum(p.numel() for p in net.parameters())), net.parameters())
+    correct = torch.tensor([True, False] * 5000)
+    with pytest.raises(UserError, match="was not trained by my_utils.train"):
+        write_record("figure_4", parameters, net, history, correct)
+    vouch_for(net, parameters, history)
+    (record,) = read_records(write_record("figure_4", parameters, net, history, correct))
+    assert record["test_accuracy"] == 0.5
+
+
+# Anything in any order
+
+
+ACTIONS = ("train", "stop", "network", "optimizer", "data", "parameters", "look", "change", "record", "record")
+
+
+@given(st.lists(st.sampled_from(ACTIONS), max_size=12), st.sampled_from(["figure_4", "figure_9"]))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_done_in_whatever_order_a_record_is_that_of_a_fresh_session_or_there_is_none(
+    few_images, monkeypatch, actions, notebook
+):
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(notebook, folder, train_limit=100).run(*without(CELLS, "record"))
+        for action in (*actions, "record"):
+            if action == "record":
+                try:
+                    written = session.record()
+                except UserError:
+                    continue
+                told = session.variables["parameters"]
+                assert written == fresh_record(notebook, told["learning_rate"])
+            elif action == "change":
+                rate = session.variables["learning_rate"]
+                session.variables["learning_rate"] = 0.03 if rate == 0.01 else 0.01
+            elif action == "look":
+                X, _ = next(iter(session.variables["train_iter"]))
+                session.variables["net"](X)
+            else:
+                run_or_stop(session, action, monkeypatch)
+        session.run(*without(CELLS, "record"))
+        assert session.record() == fresh_record(notebook, session.variables["learning_rate"])
+
+
+def run_or_stop(session, action, monkeypatch):
+    try:
+        if action == "stop":
+            interrupted(session, monkeypatch, 1)
+        else:
+            session.run(action)
+    except UserError as error:
+        assert "the optimizer has none" in str(error)
+
+
+FRESH = {}
+
+
+def fresh_record(notebook, learning_rate):
+    """Return the record of a session in which every cell was run once."""
+    key = notebook, learning_rate
+    if key not in FRESH:
+        with tempfile.TemporaryDirectory() as folder:
+            session = Session(notebook, folder, train_limit=100, learning_rate=learning_rate)
+            FRESH[key] = session.run_all().variables["path"].read_bytes()
+    return FRESH[key]
