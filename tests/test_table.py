@@ -86,7 +86,7 @@ SENSELESS = [  # changes of a sound record of two epochs, and what is said of it
     ({"correct": "AA=="}, "correct is of 8 images"),
     (
         {"num_validation": 0},
-        "num_validation is 0, and its curves are train_losses, train_accuracies, test_accuracies,",
+        "num_validation is 0, and its curves are train_losses, train_accuracies, test_",
     ),
     ({"device": "cuda:1"}, "device is cuda:1"),
     ({"threads": 0}, "threads is 0"),
