@@ -35,7 +35,6 @@ SET_UP = """\
 # @title Set-up: find the project, or fetch it
 import os
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -45,11 +44,12 @@ names += [globals().get("__vsc_ipynb_file__", ""), f"{{here}}/.ipynb", os.enviro
 places = [folder for name in names if name.endswith(".ipynb") for folder in Path(name).resolve().parents]
 places += [*sorted(here.glob("*/")), *here.glob("drive/MyDrive/*/"), *map(Path, sys.path)]
 found = [file for place in places for file in place.glob("common/set_up.py")]
-sentence = f"No whole and recent copy of the project in or near {{here}}: start in its folder, or set PYTHONPATH to it"
+old = next((f"; that in {{place}} is old or cut off" for place in places if any(place.glob("*/figure_2.ipynb"))), "")
+sentence = f"No whole project in or near {{here}}{{old}}: fetch it, start in its folder, or set PYTHONPATH to it"
 if "google.colab" in sys.modules and not found:  # unpack what was uploaded, or else clone
     clone = "echo its address has OWNER" if "/OWNER/" in repository else f"git clone -q --depth 1 {{repository}} 2>&1"
-    fetch = f"unzip -qn '*.zip' 2> /dev/null; find . -maxdepth 3 -name set_up.py | grep . || {{clone}} | sed -n 1p"
-    sentence = f"No project in {{here}} ({{subprocess.getoutput(fetch)}}): upload its folder or zip and run again"
+    get = f"unzip -qn '*.zip' 2> /dev/null; find . -maxdepth 3 -name set_up.py | grep . || {{clone}} | sed -n 1p"
+    sentence = f"No project in {{here}} ({{os.popen(get).read()[:-1]}}{{old}}): upload its folder or zip and run again"
     found = [*here.glob("common/set_up.py"), *here.glob("*/common/set_up.py")]
 runpy.run_path(str(found[0] if found else sys.exit(sentence)));"""
 FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # in Colab, and in JupyterLab

@@ -14,6 +14,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from common.errors import UserError
+
 INITIALIZERS = {
     "normal_": nn.init.normal_,
     "xavier_normal_": nn.init.xavier_normal_,
@@ -33,11 +35,11 @@ def get_possible_patches(num_pixels):
         A list of (num_patches, patch_dims) pairs, patch_dims being the side of a patch in pixels.
 
     Raises:
-        ValueError: num_pixels is not the square of a whole number.
+        UserError: num_pixels is not the square of a whole number.
     """
     image_dims = math.isqrt(num_pixels) if num_pixels > 0 else 0
     if image_dims == 0 or image_dims**2 != num_pixels:
-        raise ValueError(f"num_pixels is {num_pixels}: expected the square of a whole number, as 784 = 28 · 28")
+        raise UserError(f"num_pixels is {num_pixels}: expected the square of a whole number, as 784 = 28 · 28")
     return [
         ((image_dims // patch_dims) ** 2, patch_dims)
         for patch_dims in range(image_dims - 1, 0, -1)
@@ -63,10 +65,10 @@ def init_weights(module, initializer="kaiming_normal_"):
             "kaiming_normal_" (He et al. 2015), as named in `torch.nn.init`.
 
     Raises:
-        ValueError: the initialiser is none of the report's.
+        UserError: the initialiser is none of the report's.
     """
     if initializer not in INITIALIZERS:
-        raise ValueError(f"unknown initializer {initializer!r}: choose one of {', '.join(INITIALIZERS)}")
+        raise UserError(f"unknown initializer {initializer!r}: choose one of {', '.join(INITIALIZERS)}")
     if isinstance(module, nn.Linear):
         INITIALIZERS[initializer](module.weight)
         nn.init.zeros_(module.bias)
@@ -90,13 +92,13 @@ class Stem(nn.Module):
         (B, 1, image_dims, image_dims) -> (B, P, D)
 
     Raises:
-        ValueError: the patches don't tile the image, or an image has another size.
+        UserError: the patches don't tile the image, or an image has another size.
     """
 
     def __init__(self, image_dims, num_patches, patch_dims, num_features):
         super().__init__()
         if patch_dims < 1 or image_dims % patch_dims or num_patches != (image_dims // patch_dims) ** 2:
-            raise ValueError(
+            raise UserError(
                 f"{num_patches} patches of {patch_dims}×{patch_dims} pixels don't tile a {image_dims}×{image_dims} "
                 f"image: choose one of get_possible_patches({image_dims**2})"
             )
@@ -111,7 +113,7 @@ class Stem(nn.Module):
             (B, 1, image_dims, image_dims) -> (B, P, K²)
         """
         if X.shape[1:] != (1, self.image_dims, self.image_dims):
-            raise ValueError(
+            raise UserError(
                 f"images of shape {tuple(X.shape)}: expected (batch, 1, {self.image_dims}, {self.image_dims})"
             )
         K = self.patch_dims
@@ -215,7 +217,7 @@ class Net(nn.Module):
         (B, 1, image_dims, image_dims) -> (B, num_classes)
 
     Raises:
-        ValueError: the patches don't tile the image, num_hidden hasn't five sizes, dropout isn't in [0, 1), or
+        UserError: the patches don't tile the image, num_hidden hasn't five sizes, dropout isn't in [0, 1), or
             norm_axis is neither 1 nor 2.
     """
 
@@ -234,11 +236,11 @@ class Net(nn.Module):
     ):
         super().__init__()
         if len(num_hidden) != 5:
-            raise ValueError(f"num_hidden is {num_hidden}: expected five sizes, as [256, 128, 64, 32, 16]")
+            raise UserError(f"num_hidden is {num_hidden}: expected five sizes, as [256, 128, 64, 32, 16]")
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}: expected a probability from 0 to below 1")
+            raise UserError(f"dropout is {dropout}: expected a probability from 0 to below 1")
         if norm_axis not in (1, 2):
-            raise ValueError(f"norm_axis is {norm_axis}: expected 1 or 2")
+            raise UserError(f"norm_axis is {norm_axis}: expected 1 or 2")
         self.stem = Stem(image_dims, num_patches, patch_dims, num_hidden[0])
         self.norm = norm(num_patches, num_hidden[0], norm_axis) if batch_norm else nn.Identity()
         self.backbone = Backbone(

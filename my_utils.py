@@ -9,7 +9,7 @@ stands here for the other helpers of that book:
     predict_ch3                          predict
     try_gpu                              get_device
     get_fashion_mnist_labels             common.fashion_mnist.CLASSES
-    show_images                          notebooks/explore.ipynb
+    show_images                          common.images.show_images
     Timer, get_dataloader_workers        nothing: train says how long it takes, and all images lie in memory
 """
 
@@ -21,16 +21,16 @@ from operator import length_hint
 
 import numpy as np
 import torch
-from IPython import get_ipython
 from torch import nn
 
 from common import fashion_mnist
 from common.account import open_account, state_of
-from common.batches import batches_for, check_training, check_whole, explained
-from common.curves import LiveCurve, describe
+from common.augmentation import augment, check_augmentation, count_numbers
+from common.batches import batches_for, check_loading, check_training, check_whole, explained
+from common.curves import LiveCurve, describe, somebody_is_looking
 from common.device import get_device
-from common.errors import Interrupted
-from common.parameters import AUGMENTATIONS, SCHEDULES
+from common.errors import Interrupted, UserError
+from common.parameters import SCHEDULES
 from fast.forward import forward_of
 from fast.step import TrainingStep, keep_freed_memory
 from model import Net, get_possible_patches, init_weights
@@ -64,17 +64,16 @@ def load_data_fashion_mnist(
 
     Raises:
         fashion_mnist.DataError: the data set is missing or damaged and can't be fetched.
-        ValueError: the batch size or the side is not positive, or an augmentation or a device is unknown.
+        UserError: a number makes no sense, or an augmentation or a device is unknown.
     """
-    check_whole("batch_size", batch_size)
-    if resize is not None:
-        check_whole("resize", resize)
+    check_loading(batch_size, resize, train_limit, seed)
     device = get_device(device)
     train_images, train_labels, test_images, test_labels = fashion_mnist.load(root)
+    check_whole("num_validation", num_validation, least=0, most=len(train_labels) - 1)
     held_out = len(train_labels) - num_validation
     last = min(train_limit or held_out, held_out)
     batches = partial(Batches, batch_size=batch_size, device=device, resize=resize)
-    train_iter = batches(train_images[:last], train_labels[:last], seed=seed, augment=get_augmentation(augmentation))
+    train_iter = batches(train_images[:last], train_labels[:last], seed=seed, augmentation=augmentation)
     if num_validation:
         train_iter.validation_iter = batches(train_images[held_out:], train_labels[held_out:])
     return train_iter, batches(test_images, test_labels)
@@ -89,7 +88,7 @@ class Batches:
     Args:
         images: bytes (n, 28, 28); labels: bytes (n,).
         seed: None keeps the images in their order.
-        augment: function of one image (1, 28, 28), or None.
+        augmentation: as of `load_data_fashion_mnist`.
         resize: side to which the images of a batch are brought, before they are augmented, or None.
 
     Attributes:
@@ -98,12 +97,13 @@ class Batches:
 
     validation_iter = None
 
-    def __init__(self, images, labels, batch_size, device, *, seed=None, augment=None, resize=None):
+    def __init__(self, images, labels, batch_size, device, *, seed=None, augmentation=(), resize=None):
+        check_augmentation(augmentation)
         self.images = images.unsqueeze(1).to(device, torch.float32) / 255
         self.labels = labels.to(device, torch.int64)
         self.batch_size = batch_size
         self.seed = seed
-        self.augment = augment
+        self.augmentation = list(augmentation)
         self.resize = resize
         self.epoch = 0
 
@@ -121,39 +121,29 @@ class Batches:
         return math.ceil(len(self.labels) / self.batch_size)
 
     def __iter__(self):
-        order = torch.arange(len(self.labels))
-        if self.seed is not None:
-            self.epoch += 1
-            torch.manual_seed(int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]))
-            order = torch.randperm(len(self.labels))
-        for batch in order.to(self.labels.device).split(self.batch_size):
-            X = self.images[batch]
-            if self.resize:
-                X = nn.functional.interpolate(X, self.resize, mode="bilinear", antialias=True)
-            if self.augment:
-                X = torch.stack([self.augment(image) for image in X])
-            yield X, self.labels[batch]
+        order, numbers = self.draw_epoch()
+        order, numbers = order.to(self.labels.device), numbers.to(self.labels.device)
+        for start in range(0, len(order), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            yield self.batch(order[rows], numbers[rows])
 
+    def draw_epoch(self):
+        """Begin an epoch: return the order of its images (n,), and random numbers for the changes of each, (n, k)."""
+        num_images, num_numbers = len(self.labels), count_numbers(self.augmentation)
+        if self.seed is None:
+            return torch.arange(num_images), torch.empty(num_images, num_numbers)
+        self.epoch += 1
+        seeds = np.random.SeedSequence([self.seed, self.epoch]).generate_state(2, np.uint64).tolist()
+        torch.manual_seed(seeds[0])
+        order = torch.randperm(num_images)
+        return order, torch.rand(num_images, num_numbers, generator=torch.Generator().manual_seed(seeds[1]))
 
-def get_augmentation(names):
-    """Return a function that augments one image (1, 28, 28) at random, or None if there are no names.
-
-    The report doesn't give the sizes. Here shifts go up to a tenth of the image in each direction, and flips and
-    erased rectangles come with torchvision's defaults: half of the images, 2 to 33 % of an erased one.
-    """
-    unknown = set(names) - set(AUGMENTATIONS)
-    if unknown:
-        raise ValueError(f"unknown augmentation {unknown.pop()!r}: choose from {', '.join(AUGMENTATIONS)}")
-    if not names:
-        return None
-    try:
-        from torchvision.transforms import v2  # a slow import that most runs don't need
-    except (ImportError, RuntimeError) as error:
-        raise ValueError(
-            f"augmentation needs a torchvision that goes with PyTorch {torch.__version__} ({error}): install both "
-            "from one place, as docs/install.md says"
-        ) from None
-    return v2.Compose([getattr(v2, name)(**AUGMENTATIONS[name].arguments) for name in names])
+    def batch(self, positions, numbers):
+        """Return the images at some positions (batch,), changed by their random numbers (batch, k), and the labels."""
+        X = self.images[positions]
+        if self.resize:
+            X = nn.functional.interpolate(X, self.resize, mode="bilinear", antialias=True)
+        return augment(self.augmentation, X, numbers), self.labels[positions]
 
 
 # Accuracy
@@ -180,10 +170,10 @@ def predict(net, data_iter):
         with torch.no_grad():
             for X, y in batches_for(net, data_iter):
                 with explained(net, X, y):
-                    pairs.append((forward(X).argmax(dim=1), y))
+                    pairs.append((forward(X).argmax(dim=-1), y))
     finally:
         net.train(was_training)
-    return tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return tuple(torch.cat(parts, dim=-1) for parts in zip(*pairs, strict=True))
 
 
 # Training
@@ -201,14 +191,25 @@ def net_of(setting):
 def get_optimizer(name, parameters, learning_rate, weight_decay=0.0):
     """Return an optimizer of `torch.optim` by its name, in its fused form if it has one: the quickest.
 
+    "SGD_momentum" is SGD with a momentum of 0.9.
+
     Raises:
-        ValueError: `torch.optim` has no such optimizer.
+        UserError: `torch.optim` has no such optimizer, or it refuses an argument.
     """
+    name, options = ("SGD", {"momentum": 0.9}) if name == "SGD_momentum" else (name, {})
     optimizer = getattr(torch.optim, name, None)
     if optimizer in (None, torch.optim.Optimizer) or not inspect.isclass(optimizer):
-        raise ValueError(f"unknown optimizer {name!r}: choose one of torch.optim, such as SGD or Adam")
-    fused = {"fused": True} if "fused" in inspect.signature(optimizer).parameters else {}
-    return optimizer(parameters, lr=learning_rate, weight_decay=weight_decay, **fused)
+        raise UserError(f"unknown optimizer {name!r}: choose one of torch.optim, such as SGD or Adam")
+    known = inspect.signature(optimizer).parameters
+    if "fused" in known:
+        options["fused"] = True
+    elif "capturable" in known:
+        parameters = list(parameters)
+        options["capturable"] = any(weights.is_cuda for weights in parameters)  # its CUDA graph needs all on the GPU
+    try:
+        return optimizer(parameters, lr=learning_rate, weight_decay=weight_decay, **options)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{name} refuses an argument: {error}") from None
 
 
 def get_scheduler(name, optimizer, num_steps):
@@ -220,8 +221,11 @@ def get_scheduler(name, optimizer, num_steps):
     if name == "constant":
         return None
     if name not in SCHEDULES:
-        raise ValueError(f"unknown schedule {name!r}: choose {' or '.join(SCHEDULES)}")
+        raise UserError(f"unknown schedule {name!r}: choose {' or '.join(SCHEDULES)}")
     highest = optimizer.param_groups[0]["lr"]
+    for group in optimizer.param_groups:
+        if group["params"][0].is_cuda:  # a CUDA graph would keep a number
+            group["lr"] = torch.tensor(group["lr"], device=group["params"][0].device)
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, num_steps, cycle_momentum=False)
 
 
@@ -242,7 +246,7 @@ def train(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler=Non
         A list with one dict an epoch, as `train_epochs` yields them.
 
     Raises:
-        ValueError: an argument, or a batch, isn't what is expected here.
+        UserError: an argument, or a batch, isn't what is expected here.
         Interrupted: somebody has stopped it; the network keeps what it has learned.
     """
     check_training(net, train_iter, test_iter, loss, num_epochs, optimizer)
@@ -276,7 +280,7 @@ def train_epochs(net, train_iter, test_iter, loss, num_epochs, optimizer, schedu
     keep_freed_memory()
     step = TrainingStep(net, loss, optimizer, scheduler)
     training = (net, train_iter, loss, optimizer, scheduler)
-    account = open_account(*training)
+    account = open_account(net, state_of(*training))
     if isinstance(train_iter, Batches):
         train_iter.epoch = len(account.history)  # of this network, whoever went through the images before
     validation_iter = getattr(train_iter, "validation_iter", None)
@@ -287,7 +291,7 @@ def train_epochs(net, train_iter, test_iter, loss, num_epochs, optimizer, schedu
             measures = train_epoch(step, train_iter, on_batch) | {"test_accuracy": evaluate_accuracy(net, test_iter)}
             if validation_iter:
                 measures["validation_accuracy"] = evaluate_accuracy(net, validation_iter)
-        account.add([measures], state_of(*training))
+        account.add(measures, state_of(*training))
         yield measures
 
 
@@ -323,8 +327,3 @@ def train_epoch(step, train_iter, on_batch=None):
         "train_loss": step.total_loss.item() / num_images,
         "train_accuracy": step.total_correct.item() / num_images,
     }
-
-
-def somebody_is_looking():
-    """Say whether this notebook was opened by a person: only then does its front end offer to answer questions."""
-    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))

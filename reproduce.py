@@ -1,9 +1,10 @@
 """Reproduce the report: run its figures' notebooks with papermill, draw the figures, and typeset the PDF.
 
-    claims.yaml --> papermill(figure_N.ipynb, parameters, seed) --> runs/*.json --> figures/runs.jsonl
-    figures/runs.jsonl --> figures/*.svg, verdicts.json, report.ipynb --> figures/report.pdf
+    claims.yaml --> papermill(figure_N.ipynb, parameters, seed) --> runs/*.json --> runs/figures/runs.jsonl
+    figures/runs.jsonl, and beside it your own --> drawings, report.ipynb --> runs/figures/report.pdf
 
-A run that has left its record is not run again, so a batch that was stopped goes on where it was.
+Nothing that is committed changes, but by `--publish`. A run that has left its record is not run again, so a batch that
+was stopped goes on where it was.
 """
 
 import argparse
@@ -17,10 +18,11 @@ from contextlib import suppress
 from common import ROOT
 from common.errors import UserError
 from common.files import expanded
-from common.formatting import accuracy, minutes, points
+from common.formatting import accuracy, changes, minutes, points
 from study import claims
 from study.batch import DAY, Batch
 from study.plan import BatchError, plan, sweep_names
+from study.protocol import plan_runs
 from study.record import record_key
 from study.stopping import Stopped, leave_to_the_batch, stoppable
 
@@ -35,12 +37,17 @@ examples:
   python reproduce.py 4 -p learning_rate 0.05 --output trial
                                              a figure with another parameter, into a folder of its own
   python reproduce.py --sweeps grid dropout  two of the sweeps as well
+  python reproduce.py --protocol             what decides the claims: days on a CPU
+  python reproduce.py --sweeps --output ~/again
+                                             everything that the report speaks of, anew, judged by itself
   python reproduce.py --scheduler tcp://192.168.0.1:8786
                                              on a Dask cluster instead of on this machine
+  python reproduce.py --publish              for maintainers: the runs become part of figures/
 
 A run that has left its record is not run again: after an interruption, the same command goes on where it was.
-Each run leaves runs/KEY.json, its record, and runs/KEY.ipynb, the executed notebook. All records together are the
-table figures/runs.jsonl; the drawings, verdicts.json and report.pdf beside it are made from that.
+Each run leaves runs/KEY.json, its record, and runs/KEY.ipynb, the executed notebook. The drawings, report.pdf and
+report.html in runs/figures/ show your runs beside the committed ones of figures/runs.jsonl, which stays as it is.
+With --output a folder of its own has runs/, and in figures/ what these alone say.
 """
 
 
@@ -61,7 +68,14 @@ def parse(arguments):
         metavar="SWEEP",
         help=f"run these as well, or all: {', '.join(sweep_names())}; what figures/runs.jsonl has is not run again",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="0 by default")
+    parser.add_argument(
+        "--protocol",
+        action="store_true",
+        help="run what decides the claims, without showing an accuracy, and make no report; see claims.yaml",
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, metavar="SEED", help="0 by default, and with --protocol the protocol's"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--jobs", type=int, help="runs at a time on this machine; by default one a core that this process may use"
@@ -88,11 +102,17 @@ def parse(arguments):
         action="store_true",
         help="run again, keep nothing, and say whether the committed runs (or those in --output) agree",
     )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="take the runs into the committed records, and make all of figures/ anew: for maintainers",
+    )
     parser.add_argument("--quick", action="store_true", help="a trial in a minute: few images, few epochs")
     parser.add_argument(
         "--output",
         type=expanded,
-        help="folder for runs/ and figures/: the project's own by default, trial/ if parameters are not the report's",
+        help="folder for the runs/ and figures/ of a study of its own; by default the project's runs/ and, in there, "
+        "figures/, or trial/ if parameters are not the report's",
     )
     parser.add_argument("--list", action="store_true", help="say what would run and about how long, and run nothing")
     options = parser.parse_args(arguments)
@@ -100,6 +120,13 @@ def parse(arguments):
     for number in options.figures:
         if number not in numbers:
             raise BatchError(f"there is no figure {number}: choose from {numbers[0]} to {numbers[-1]}")
+    if options.protocol and (options.figures or options.sweeps is not None or options.parameter or options.quick):
+        raise BatchError("--protocol says itself what is run: leave out figures, --sweeps, -p and --quick")
+    fixed = claims.load().protocol.seeds
+    options.seeds = options.seeds or (list(fixed) if options.protocol else [0])
+    for seed in options.seeds:
+        if options.protocol and seed not in fixed:
+            raise BatchError(f"seed {seed} is none of the protocol's: choose from {fixed[0]} to {fixed[-1]}")
     for sweep in options.sweeps or []:
         if sweep not in sweep_names():
             raise BatchError(f"there is no sweep {sweep!r}: choose from {', '.join(sweep_names())}")
@@ -118,6 +145,8 @@ def parse(arguments):
     options.output = (options.output or (ROOT / "trial" if options.overrides else ROOT)).resolve()
     if options.overrides and options.output == ROOT and not options.check:
         raise BatchError(f"{ROOT} keeps the report's own settings: give another --output")
+    if options.publish and (options.output != ROOT or options.check):
+        raise BatchError("--publish takes the report's own settings into figures/: leave out -p, --output, --check")
     return options
 
 
@@ -131,18 +160,23 @@ def literal(text):
 
 def batch_of(options):
     """Plan the batch that the command line asks for; a ParameterError says which parameter makes no sense."""
+    where = {"jobs": options.jobs, "scheduler": options.scheduler, "timeout": options.timeout}
+    seeds, folder = sorted(set(options.seeds)), options.output / "runs"
+    if options.protocol:
+        runs = plan_runs(claims.load(), seeds, folder)
+        return Batch(runs, options.output, **where, reuse_table=True, publishes=True, shows_accuracy=False)
     figures = sorted(set(options.figures)) or claims.load().figure_numbers
     sweeping = options.sweeps is not None
     sweeps = (options.sweeps or sweep_names()) if sweeping else []
-    runs = plan(figures, sweeps, sorted(set(options.seeds)), options.overrides, options.output / "runs")
-    where = {"jobs": options.jobs, "scheduler": options.scheduler, "timeout": options.timeout}
-    return Batch(runs, options.output, **where, overrides=options.overrides, reuse_table=sweeping)
+    runs = plan(figures, sweeps, seeds, options.overrides, folder)
+    how = {"overrides": options.overrides, "reuse_table": sweeping, "publishes": options.publish}
+    return Batch(runs, options.output, **where, **how)
 
 
 def reproduce(options):
-    """Do what the command line asks for: list, check, or run and publish."""
+    """Do what the command line asks for: list, check, or run and show."""
     batch = batch_of(options)
-    changed = ", ".join(f"{name} {value}" for name, value in options.overrides.items())
+    changed = changes(options.overrides)
     if changed:
         print(f"Trial: {changed}", flush=True)
     if options.list:
@@ -152,26 +186,37 @@ def reproduce(options):
     else:
         with batch.alone():
             seconds = batch.run()
+            if options.protocol:
+                print(f"All of these runs are in {batch.table}; the report that is made next rests on them")
+                return
             from report.publish import publish  # PyTorch, matplotlib, Typst: slow imports
+            from report.sentences import own_summary
 
-            study = publish(batch.figures_folder, options.overrides)
-        print(summary(study, options.seeds, seconds))
+            study = publish(batch.evidence_folder, options.overrides, batch.own_folder)
+        print(summary(study, batch.runs, seconds))
+        if study.own:
+            print(own_summary(study))
         print(f"The figures, report.pdf and report.html are in {batch.figures_folder}")
         if changed:
             print(f"Trial: {changed}; it says nothing about the report's numbers, which have other settings")
 
 
-def summary(study, seeds, seconds):
-    """Put the batch's figures into a table: reported and measured test accuracy, difference in points, time."""
-    lines = ["figure    seed  reported  measured  points   time"]
+def summary(study, runs, seconds):
+    """Put the batch's figures into a table: reported and measured test accuracy, difference in points, time.
+
+    The user's own runs have one column more: how they agree with the committed ones.
+    """
+    keys = {run.key for run in runs}
+    lines = ["figure    seed  reported  measured  points   time" + "  agreement" * bool(study.own)]
     for name, result in study.figures.items():
-        for record in result.records:
-            if record["seed"] in seeds:
-                key, measured = record_key(record), record["test_accuracy"]
+        words = [f"  {agreement.split(':')[0]}" for agreement in result.agreements] or [""] * len(result.records)
+        for record, agreement in zip(result.own or result.records, words, strict=True):
+            key, measured = record_key(record), record["test_accuracy"]
+            if key in keys:
                 took = minutes(seconds[key]) if key in seconds else "before"
                 lines.append(
                     f"{name}  {record['seed']:4d}  {accuracy(result.figure.reported):>8}  {accuracy(measured):>8}  "
-                    f"{points(measured - result.figure.reported):>6}  {took:>6}"
+                    f"{points(measured - result.figure.reported):>6}  {took:>6}{agreement}"
                 )
     return "\n".join(lines)
 

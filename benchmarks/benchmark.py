@@ -23,7 +23,7 @@ from benchmarks.contenders import CONTENDERS
 from common import ROOT, fashion_mnist
 from common.curves import styled, to_svg
 from common.files import write_at_once
-from fast.forward import product
+from fast.hidden_on_cpu import product
 from model import Net, get_possible_patches, init_weights
 from study.record import processor
 

@@ -1,24 +1,23 @@
 """What a network has been through: an account that its training keeps on it, so that no record tells another story.
 
-A training is told by the state in which it began and by what was measured since. A further call of `my_utils.train`
-goes on with the account only if nothing has changed in between. Else a new one begins, with what the network has
-become meanwhile, and `study.record` refuses it, since it began from no network that a setting builds.
+The account says in which state a training began, and what was measured since. A further training of the network goes
+on with it only from the very state that the last epoch left; after anything else a new account begins, and
+`study.audit` sees that it doesn't begin with a new network.
 """
 
 import hashlib
 
 import torch
-from torch import nn
 from torch.nn.parameter import is_lazy
 
-OF_SPEED = ("fused", "foreach", "capturable", "differentiable")  # options of an optimizer that change no formula
+OF_SPEED = ("params", "fused", "foreach", "capturable", "differentiable")  # an optimizer's options that say no formula
 
 
 class Account:
     """Of one network's training; it stands on the network as its attribute `account`.
 
     Attributes:
-        began, left: `state_of` the training before its first epoch and after its last.
+        began, left: the state, as from `state_of`, before the first epoch and after the last.
         history: what was measured, one dict an epoch.
     """
 
@@ -26,63 +25,51 @@ class Account:
         self.began = self.left = began
         self.history = []
 
-    def add(self, history, left):
-        """Enter further epochs, and the state that they left: at least `weights_of` the network."""
-        self.history += map(dict, history)
+    def add(self, measures, left):
+        """Enter an epoch."""
+        self.history.append(dict(measures))
         self.left = left
 
 
-def open_account(net, train_iter, loss, optimizer, scheduler):
-    """Return the account to enter the next epochs in: the network's own if all is as that left it, else a new one."""
-    state = state_of(net, train_iter, loss, optimizer, scheduler)
+def open_account(net, state):
+    """Return the account to enter the next epochs in: the network's own, if all is as that left it, or a new one."""
     if getattr(net, "account", None) is None or net.account.left != state:
         net.account = Account(state)
     return net.account
 
 
 def state_of(net, train_iter, loss, optimizer, scheduler):
-    """Describe what the next epoch's numbers follow from, all but the images, in plain values by name."""
-    groups = getattr(optimizer, "param_groups", [])
-    trained = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
+    """Describe what an epoch's numbers follow from, all but the images: plain values by name; as of `my_utils.train`.
+
+    Attributes that only some losses, optimizers and batches have are described where they are there.
+    """
+    groups = getattr(optimizer, "param_groups", None) or [{"params": []}]
+    options = {name: _plain(value) for name, value in groups[0].items() if name not in OF_SPEED}
     held_out = getattr(train_iter, "validation_iter", None)
     return {
-        **weights_of(net),
-        "loss": _name_of(loss),
-        "schedule": f"{type(scheduler).__name__} {scheduler.state_dict()}" if scheduler else "constant",
+        **state_of_net(net),
+        "loss": f"{getattr(loss, '__name__', type(loss).__name__)} {getattr(loss, '__dict__', '')}",
         "optimizer_name": type(optimizer).__name__,
-        **_options_of(groups),
-        "parameters": len(trained),
+        "learning_rate": options.get("max_lr", options.get("lr")),  # a schedule's highest
+        "schedule": f"{type(scheduler).__name__} {scheduler.state_dict() if scheduler else ''}",
+        **options,
+        "parameters": [sum(weights.requires_grad for weights in group["params"]) for group in groups],
         "memory": _digest(value for state in getattr(optimizer, "state", {}).values() for value in state.values()),
-        "train_iter": type(train_iter).__name__,
-        **{name: getattr(train_iter, name, None) for name in ("batch_size", "seed", "resize")},
-        "augmentation": " ".join(repr(getattr(train_iter, "augment", None)).split()),
+        **{name: getattr(train_iter, name, None) for name in ("batch_size", "seed", "resize", "augmentation")},
         "train_limit": len(getattr(train_iter, "labels", ())),
         "num_validation": len(getattr(held_out, "labels", ())),
     }
 
 
-def weights_of(net):
-    """Describe a network's layers and all that it has learned, in two texts by name."""
-    layers = [f"{name} {type(module)} {module.extra_repr()}" for name, module in net.named_modules()]
-    return {"layers": "\n".join(layers), "weights": _digest([*net.parameters(), *net.buffers()])}
+def state_of_net(net):
+    """Describe a network's layers, where it is, and all that it has learned."""
+    tensors = [*net.parameters(), *net.buffers()]
+    devices = sorted({tensor.device.type for tensor in tensors})
+    return {"layers": f"{type(net)} {net}", "device": ", ".join(devices), "weights": _digest(tensors)}
 
 
-def _options_of(groups):
-    names = {"lr": "learning_rate"}
-    options = {}
-    for name in dict.fromkeys(name for group in groups for name in group if name not in ("params", *OF_SPEED)):
-        values = [float(value) if torch.is_tensor(value) else value for value in (g.get(name) for g in groups)]
-        options[names.get(name, name)] = values[0] if values.count(values[0]) == len(values) else values
-    return options
-
-
-def _name_of(loss):
-    if loss is nn.functional.cross_entropy:
-        return "cross-entropy"
-    plain = type(loss) is nn.CrossEntropyLoss and loss.weight is None and loss.reduction != "sum"
-    if plain and (loss.label_smoothing, loss.ignore_index) == (0, -100):
-        return "cross-entropy"
-    return f"another, {getattr(loss, '__name__', type(loss).__name__)}"
+def _plain(value):
+    return value.item() if torch.is_tensor(value) else value
 
 
 def _digest(values):

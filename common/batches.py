@@ -4,6 +4,7 @@ What PyTorch can compute is let through; what it refuses is explained afterwards
 """
 
 import inspect
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -22,31 +23,44 @@ LONE_IMAGE = (
 )
 
 
-def check_whole(name, value):
-    """Raise a ValueError that names the value if it isn't a whole number from 1 up."""
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} is {value!r}: expected a whole number from 1 up")
+def check_whole(name, value, least=1, most=math.inf):
+    """Raise a UserError that names the value if it isn't a whole number from `least` to `most`."""
+    if not isinstance(value, Integral) or not least <= value <= most:
+        found = " ".join(repr(value).split())  # an optimizer, given for num_epochs, takes many lines
+        up = "up" if most == math.inf else f"to {most}"
+        raise UserError(f"{name} is {found}: expected a whole number from {least} {up}")
+
+
+def check_loading(batch_size, resize, train_limit, seed):
+    """Raise a UserError for a number that makes no sense; arguments as of `my_utils.load_data_fashion_mnist`."""
+    check_whole("batch_size", batch_size)
+    for name, value in (("resize", resize), ("train_limit", train_limit)):
+        if value is not None:
+            check_whole(name, value)
+    check_whole("seed", seed, least=0)
 
 
 def check_training(net, train_iter, test_iter, loss, num_epochs, optimizer):
-    """Raise a ValueError for what would otherwise stop a training in its midst; arguments as of `my_utils.train`."""
+    """Raise a UserError for what would otherwise stop a training in its midst; arguments as of `my_utils.train`."""
     check_whole("num_epochs", num_epochs)
     if not isinstance(net, nn.Module):
-        raise ValueError(f"net is a {type(net).__name__}: expected a module of torch.nn")
+        raise UserError(f"net is a {type(net).__name__}: expected a module of torch.nn")
     if inspect.isclass(loss):
-        raise ValueError(f"loss is a class: expected a function, such as {loss.__name__}()")
+        raise UserError(f"loss is a class: expected a function, such as {loss.__name__}()")
+    if inspect.isclass(optimizer):
+        raise UserError(f"optimizer is a class: expected {optimizer.__name__}(net.parameters(), …)")
     if not hasattr(optimizer, "zero_grad"):
-        raise ValueError(f"optimizer is a {type(optimizer).__name__}: expected one of torch.optim")
+        raise UserError(f"optimizer is a {type(optimizer).__name__}: expected one of torch.optim")
     trained = [id(parameter) for group in getattr(optimizer, "param_groups", []) for parameter in group["params"]]
     if trained and not any(id(parameter) in trained for parameter in net.parameters()):
         raise UserError("the optimizer has none of the network's parameters: build it anew, after the network")
     for name, data_iter in (("train_iter", train_iter), ("test_iter", test_iter)):
         if not hasattr(data_iter, "__iter__"):
-            raise ValueError(f"{name} is a {type(data_iter).__name__}: expected batches, such as torch's DataLoader")
+            raise UserError(f"{name} is a {type(data_iter).__name__}: expected batches, such as torch's DataLoader")
         if length_hint(data_iter, 1) == 0:
-            raise ValueError(f"{name} has no batch: expected at least one image")
+            raise UserError(f"{name} has no batch: expected at least one image")
         if isinstance(data_iter, Iterator) and num_epochs > 1:
-            raise ValueError(
+            raise UserError(
                 f"{name} is a {type(data_iter).__name__}, which can be gone through only once, and there are "
                 f"{num_epochs} epochs: expected a list or a DataLoader"
             )
@@ -62,18 +76,18 @@ def _check_last_batch(net, train_iter):
             deepcopy(net).to("meta").train()(X.to("meta"))
     except Exception as error:  # what else there is shows in the training, if it matters there
         if LONE_VALUE in str(error):
-            raise ValueError(LONE_IMAGE) from None
+            raise UserError(LONE_IMAGE) from None
 
 
 def batches_for(net, data_iter):
-    """Yield the images and labels of any iterable on the network's device; ValueError if there are none."""
+    """Yield the images and labels of any iterable on the network's device; UserError if there are none."""
     weight = next(net.parameters(), None)
     batch = None
     for batch in data_iter:
         _check_batch(batch)
         yield batch if weight is None else [part.to(weight.device) for part in batch]
     if batch is None:
-        raise ValueError(
+        raise UserError(
             "there are no batches, or they were gone through before: expected a list or a DataLoader with some images"
         )
 
@@ -86,7 +100,7 @@ def _check_batch(batch):
             return
     names = [f"tensor {tuple(part.shape)}" if torch.is_tensor(part) else type(part).__name__ for part in parts[:3]]
     found = ", ".join(names)
-    raise ValueError(f"a batch is ({found}): expected two tensors, images (batch, 1, 28, 28) and labels (batch,)")
+    raise UserError(f"a batch is ({found}): expected two tensors, images (batch, 1, 28, 28) and labels (batch,)")
 
 
 @contextmanager
@@ -99,9 +113,13 @@ def explained(net, X, y):
     except (RuntimeError, ValueError) as error:
         weight = next(net.parameters(), X)
         if LONE_VALUE in str(error):
-            raise ValueError(LONE_IMAGE) from None
+            raise UserError(LONE_IMAGE) from None
         if X.dtype != weight.dtype:
-            raise ValueError(f"the images are {X.dtype}: expected {weight.dtype}, as the network's weights") from None
+            raise UserError(f"the images are {X.dtype}: expected {weight.dtype}, as the network's weights") from None
         if y.dtype != torch.int64:
-            raise ValueError(f"the labels are {y.dtype}: expected torch.int64") from None
+            raise UserError(f"the labels are {y.dtype}: expected torch.int64") from None
+        raise
+    except IndexError as error:
+        if str(error).startswith("Target"):  # what PyTorch's losses say of a label
+            raise UserError(f"{error} The network scores fewer classes than there are labels") from None
         raise

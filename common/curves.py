@@ -6,6 +6,7 @@ import io
 import time
 
 import numpy as np
+from IPython import get_ipython
 from IPython.display import Markdown, display
 from matplotlib import style
 from matplotlib.figure import Figure
@@ -29,6 +30,7 @@ CURVES = {  # measure of an epoch: label, line style, colour
     "test_accuracy": ("test accuracy", "-.", "C2"),
     "validation_accuracy": ("validation accuracy", ":", "C3"),
 }
+OWN = ("your own run", "your own runs")  # of one, and of several
 ALL_IMAGES = {"train_limit": 60000, "num_validation": 0}  # what the report trained on
 BEFORE_AN_EPOCH = ("train_loss", "train_accuracy", "test_accuracy")  # what is surely measured
 
@@ -41,7 +43,7 @@ def styled(**changes):
     return style.context(["default", "petroff10", STYLE | changes])
 
 
-def plot_curves(histories, reported=None, first_reported_epoch=1, num_epochs=None):
+def plot_curves(histories, reported=None, first_reported_epoch=1, num_epochs=None, own=()):
     """Draw training loss, training accuracy and test accuracy against the epoch, as the report's figures do.
 
     A second panel has the test accuracy once more, close up: steps of the report are smaller than a line is thick.
@@ -52,6 +54,7 @@ def plot_curves(histories, reported=None, first_reported_epoch=1, num_epochs=Non
         reported: the report's test accuracy, drawn as a thin line.
         first_reported_epoch: the report's curve starts here; what came before gets a grey background.
         num_epochs: of a training that is under way: the axes have room for all of them.
+        own: the histories of a user's own runs, whose test accuracies are marked.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -61,8 +64,10 @@ def plot_curves(histories, reported=None, first_reported_epoch=1, num_epochs=Non
         curves, close_up = figure.subplots(ncols=2, width_ratios=[5, 4])
         draw_curves(curves, histories, reported, num_epochs=num_epochs)
         draw_curves(close_up, histories, reported, ["test_accuracy"], num_epochs=num_epochs)
+        for axes in (curves, close_up):
+            _mark_own(axes, own)
         curves.set(xlabel="epoch", ylabel="accuracy, and loss in nats")
-        close_up.set(xlabel="epoch", ylabel="test accuracy, close up", ylim=_close_up(histories, reported))
+        close_up.set(xlabel="epoch", ylabel="test accuracy, close up", ylim=_close_up([*histories, *own], reported))
         if first_reported_epoch > 1:
             for axes in (curves, close_up):
                 axes.axvspan(0.5, first_reported_epoch - 0.5, color="0.93", zorder=0)
@@ -97,12 +102,24 @@ def draw_curves(axes, histories, reported=None, names=tuple(CURVES), num_epochs=
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
+def _mark_own(axes, histories):
+    for number, history in enumerate(histories):
+        values = [epoch["test_accuracy"] for epoch in history]
+        label = f"test accuracy, {OWN[len(histories) > 1]}" if number == 0 else None
+        axes.plot(range(1, len(values) + 1), values, "x", color="C4", markersize=4, label=label, zorder=3)
+
+
 def _close_up(histories, reported):
     """Return limits around the test accuracies of the second half of the epochs, and around the reported one."""
     settled = [epoch["test_accuracy"] for history in histories for epoch in history[len(history) // 2 :]]
     shown = [accuracy for accuracy in (*settled, reported) if accuracy is not None] or [0, 1]
     margin = max(0.01, 0.1 * (max(shown) - min(shown)))
     return min(shown) - margin, max(shown) + margin
+
+
+def somebody_is_looking():
+    """Say whether this notebook was opened by a person: only then does its front end offer to answer questions."""
+    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))
 
 
 class LiveCurve:
@@ -223,15 +240,16 @@ def compare(accuracy, reported, figure=None, parameters=None):
         else f"Test accuracy: the report gives **{reported:g}** for {name}, this run "
         f"**{formatting.accuracy(accuracy)}**, {points} points {'more' if accuracy > reported else 'less'}."
     )
-    differences = _differences(figure, parameters or {}) if figure else []
-    return Markdown(text + (f" This run differs from {name} in {', '.join(differences)}." if differences else ""))
+    differences = _differences(figure, parameters or {}) if figure else {}
+    changed = f" This run differs from {name} in {formatting.changes(differences)}." if differences else ""
+    return Markdown(text + changed)
 
 
 def _differences(figure, parameters):
-    """List the parameters of a run that change its numbers and aren't the figure's, but for the seed."""
+    """Pick the parameters of a run that change its numbers and aren't the figure's, but for the seed."""
     own = {"schedule": "constant"} | figure.setting | ALL_IMAGES | figure.stated  # the notebook may be saved changed
-    return [
-        f"{name} {formatting.parameter(value) if isinstance(value, float) else value}"
+    return {
+        name: value
         for name, value in parameters.items()
         if name != "seed" and name in PARAMETERS and PARAMETERS[name].changes_numbers and value != own.get(name)
-    ]
+    }

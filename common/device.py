@@ -9,7 +9,7 @@ from common.errors import UserError
 
 
 def get_device(name="auto"):
-    """Return a `torch.device`, for "auto" a GPU if one works; ValueError if this machine can't compute on it."""
+    """Return a `torch.device`, for "auto" a GPU if one works; UserError if this machine can't compute on it."""
     if name == "auto":
         if not torch.cuda.is_available():
             return torch.device("cpu")

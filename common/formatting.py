@@ -33,7 +33,7 @@ def p_value(value):
 
 def p_equals(value):
     """Write a p-value for a sentence: p = 0.214."""
-    return f"p {p_value(value)}" if value < 0.001 else f"p = {p_value(value)}"
+    return f"p\N{NO-BREAK SPACE}{p_value(value)}" if value < 0.001 else f"p = {p_value(value)}"
 
 
 def percent(share):
@@ -65,6 +65,11 @@ def parameter(value):
     if isinstance(value, bool):
         return "yes" if value else "no"
     return format(Decimal(str(value)).normalize(), "f")
+
+
+def changes(parameters):
+    """Write changed parameters, a dict, with their values: num_epochs 3, learning_rate 0.00001."""
+    return ", ".join(f"{n} {parameter(v) if isinstance(v, float) else v}" for n, v in parameters.items())
 
 
 def minutes(seconds):

@@ -19,28 +19,12 @@ from common.errors import UserError
 from common.files import expanded
 
 INITIALIZERS = ("normal_", "xavier_normal_", "kaiming_normal_")  # those of model.py
-OPTIMIZERS = ("SGD", "Adam", "AdamW")  # classes of torch.optim
+OPTIMIZERS = ("SGD", "SGD_momentum", "RMSprop", "Adam", "AdamW")  # those of my_utils.get_optimizer
 SCHEDULES = ("constant", "one_cycle")  # those of my_utils.get_scheduler
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """A transform of torchvision.transforms.v2.
-
-    Attributes:
-        arguments: where they are not torchvision's own.
-        cost: time that it adds to an epoch, that of Figure 4 being 1.
-    """
-
-    arguments: dict
-    cost: float
-
-
-AUGMENTATIONS = {
-    "RandomAffine": Augmentation({"degrees": 0, "translate": (0.1, 0.1)}, cost=1.2),
-    "RandomHorizontalFlip": Augmentation({}, cost=0.1),
-    "RandomErasing": Augmentation({}, cost=0.2),
-}
+# Those of common/augmentation.py, and the time that each adds to an epoch, that of Figure 4 being 1.
+AUGMENTATIONS = {"RandomAffine": 0.15, "RandomHorizontalFlip": 0.03, "RandomErasing": 0.05}
 
 
 class ParameterError(UserError):
@@ -122,9 +106,11 @@ def _has_records(value):
 PARAMETERS = {
     "initializer": _one_of(INITIALIZERS, "of the weights: N(0, 1), Xavier's or He's; biases start at 0"),
     "optimizer_name": _one_of(OPTIMIZERS, "of torch.optim"),
-    "learning_rate": _real("a number above 0", lambda value: value > 0, "the highest one, if there is a schedule"),
+    "learning_rate": _real(
+        "a finite number above 0", lambda value: value > 0, "the highest one, if there is a schedule"
+    ),
     "schedule": _one_of(SCHEDULES, "of the learning rate over the training"),
-    "weight_decay": _real("a number from 0 up", lambda value: value >= 0, "pulls every weight towards 0"),
+    "weight_decay": _real("a finite number from 0 up", lambda value: value >= 0, "pulls every weight towards 0"),
     "batch_size": _whole(1, math.inf, "images a step"),
     "num_epochs": _whole(1, math.inf, "passes over the training images"),
     "num_rounds": _whole(1, math.inf, "calls of train that share these epochs", changes_numbers=False),
@@ -164,6 +150,12 @@ OF_FIGURES = {  # of the notebooks that show what was run
         "with the records",
         "a folder with runs.jsonl, the table of records that reproduce.py leaves in figures/",
         _has_records,
+    ),
+    "own_folder": Parameter(
+        str,
+        "with records of your own, to be marked",
+        "a folder with runs.jsonl, such as runs/figures, or an empty text",
+        lambda value: value == "" or _has_records(value),
     ),
     "overrides": Parameter(
         dict,

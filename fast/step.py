@@ -3,24 +3,27 @@
 import ctypes
 import sys
 import warnings
+from collections import Counter
 
 import torch
 
 from fast.forward import forward_of
+from fast.stack import Stack
 
 
 class TrainingStep:
     """Forward, loss, backward and update for one batch; on a GPU recorded as a CUDA graph, and then replayed.
 
     A small network's step is a hundred short kernels, which a GPU finishes sooner than Python can ask for the next.
-    A graph asks for all of them at once. The first batches, and batches of another size than the first, such as the
-    last of an epoch, are computed without it; so is everything on a CPU.
+    A graph asks for all of them at once, one graph for each size of a batch. The first batches of a size are computed
+    without it; so is everything on a CPU.
 
     Args:
+        net: a network, or a `Stack` of them; then images are (N, batch, 1, 28, 28) and labels (N, batch).
         loss: as of `my_utils.train`: gives a batch's mean, each image's loss, or, with the reduction "sum", their sum.
 
     Attributes:
-        total_loss, total_correct: sums over the images of the epoch so far, on the network's device.
+        total_loss, total_correct: sums over the images of the epoch so far, on the network's device; of a stack (N,).
     """
 
     WARM_UP = 3  # batches that CUDA's libraries need to set themselves up before a recording
@@ -28,11 +31,12 @@ class TrainingStep:
     def __init__(self, net, loss, optimizer, scheduler=None):
         self.net, self.loss, self.optimizer, self.scheduler = net, loss, optimizer, scheduler
         device = next(net.parameters()).device
-        self.total_loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.total_correct = torch.zeros((), dtype=torch.int64, device=device)
-        self.recordable = device.type == "cuda" and scheduler is None  # a graph would keep the first learning rate
-        self.num_computed = 0
-        self.graph = None
+        shape, self.losses = ((net.num_nets,), torch.vmap(self._loss)) if isinstance(net, Stack) else ((), self._loss)
+        self.total_loss = torch.zeros(shape, dtype=torch.float64, device=device)
+        self.total_correct = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.recordable = device.type == "cuda"
+        self.num_computed = Counter()  # batches, by the shape of their images
+        self.recorded = {}  # from the shape of images to a graph, and the images and labels that it reads
 
     def start_epoch(self):
         self.net.train()
@@ -42,17 +46,15 @@ class TrainingStep:
 
     def __call__(self, X, y):
         """Learn from one batch: images (batch, 1, 28, 28) and labels (batch,)."""
-        if self.num_computed == 0:
-            self.X, self.y = X.clone(), y.clone()
-        fits = self.recordable and X.shape == self.X.shape
-        if fits and self.num_computed >= self.WARM_UP and self.graph is None:
-            self._record()
-        if fits and self.graph:
-            self.X.copy_(X)
-            self.y.copy_(y)
-            self.graph.replay()
+        if self.recordable and self.num_computed[X.shape] == self.WARM_UP and X.shape not in self.recorded:
+            self._record(X.clone(), y.clone())
+        if X.shape in self.recorded:
+            graph, recorded_X, recorded_y = self.recorded[X.shape]
+            recorded_X.copy_(X)
+            recorded_y.copy_(y)
+            graph.replay()
         else:
-            self.num_computed += 1
+            self.num_computed[X.shape] += 1
             self._compute(X, y)
         if self.scheduler:
             self.scheduler.step()
@@ -60,27 +62,29 @@ class TrainingStep:
     def _compute(self, X, y):
         self.optimizer.zero_grad()
         y_hat = self.forward(X)
-        batch_loss = self.loss(y_hat, y)
-        if batch_loss.dim():
-            batch_loss = batch_loss.mean()
-        batch_loss.backward()
+        losses = self.losses(y_hat, y)
+        losses.sum().backward()
         self.optimizer.step()
-        num_averaged = 1 if getattr(self.loss, "reduction", None) == "sum" else len(y)
-        self.total_loss += batch_loss.detach().double() * num_averaged
-        self.total_correct += (y_hat.detach().argmax(dim=1) == y).sum()
+        num_averaged = 1 if getattr(self.loss, "reduction", None) == "sum" else y.shape[-1]
+        self.total_loss += losses.detach().double() * num_averaged
+        self.total_correct += (y_hat.detach().argmax(dim=-1) == y).sum(-1)
 
-    def _record(self):
-        """Record a step without computing it; if PyTorch refuses, the training goes on without a graph."""
+    def _loss(self, y_hat, y):
+        loss = self.loss(y_hat, y)
+        return loss.mean() if loss.dim() else loss
+
+    def _record(self, X, y):
+        """Record a step without computing it; if PyTorch refuses, the training goes on without graphs."""
         graph = torch.cuda.CUDAGraph()
         self._say_capturable(True)
         try:
             with torch.cuda.graph(graph):
-                self._compute(self.X, self.y)
+                self._compute(X, y)
         except RuntimeError as error:
             warnings.warn(f"training without a CUDA graph: {error}", stacklevel=2)
             self.recordable = False
         else:
-            self.graph = graph
+            self.recorded[X.shape] = graph, X, y
         self._say_capturable(False)
 
     def _say_capturable(self, capturable):

@@ -9,9 +9,10 @@ from matplotlib.ticker import MaxNLocator
 from common import fashion_mnist
 from common.curves import draw_curves, plot_curves, styled
 from common.formatting import accuracy
+from common.images import draw_classified, draw_image
 from study import signals
 from study.record import history
-from study.verdicts import by_chance, report_steps
+from study.reported import by_chance, report_steps
 
 
 def draw_result(result):
@@ -21,6 +22,7 @@ def draw_result(result):
         [history(record) for record in result.records],
         result.figure.reported,
         first_reported_epoch=num_epochs - num_epochs // num_rounds + 1,
+        own=[history(record) for record in result.own],
     )
 
 
@@ -50,7 +52,7 @@ def draw_numbers(study):
     numbers = study.numbers
     start, middle, end = study.claims.scales["accuracy"]
     # With few seeds the range of runs is wider than accuracies can be.
-    ranges = [np.clip(number.sample.range_of_runs, 0, 1) for number in numbers]
+    ranges = [np.clip(number.range_of_runs, 0, 1) for number in numbers]
     for number, ends in zip(numbers, ranges, strict=True):
         shown = [*number.sample.accuracies, number.reported, *ends]
         start, end = min(start, np.nanmin(shown)), max(end, np.nanmax(shown))
@@ -72,7 +74,7 @@ def draw_numbers(study):
             high.plot([], [], "o", color="C0", markersize=2.5)[0],
             high.plot([], [], color="C0", alpha=0.25, linewidth=6)[0],
         ]
-        labels = ["reported", "our runs", "range of 95 % of runs"]
+        labels = ["reported", "our runs", "range of runs"]
         figure.legend(handles, labels, loc="outside upper right", ncols=3)
         figure.supxlabel("test accuracy (note the two scales)", fontsize=7)
     return figure
@@ -188,14 +190,10 @@ def draw_effects(study):
 
 
 def draw_classes():
-    """Draw the first test image of each of the ten classes, with its name, small enough for a telephone."""
+    """Draw the first test image of each of the ten classes, with its name."""
     *_, test_images, test_labels = fashion_mnist.load()
-    with styled(**{"font.size": 9}):
-        figure = Figure(figsize=(4.2, 2.1), layout="constrained")
-        for number, axes in enumerate(figure.subplots(2, 5).flat):
-            _draw_image(axes, test_images[test_labels == number][0])
-            axes.set_title(fashion_mnist.CLASSES[number], fontsize=9, pad=3)
-    return figure
+    labels = range(len(fashion_mnist.CLASSES))
+    return draw_classified([test_images[test_labels == label][0] for label in labels], labels)
 
 
 def draw_images(share, count=10):
@@ -215,16 +213,10 @@ def draw_images(share, count=10):
         panels = figure.subplots(len(rows), count)
         for line, (title, chosen) in zip(panels, rows.items(), strict=True):
             for axes, image in zip(line, chosen, strict=True):
-                _draw_image(axes, test_images[image])
+                draw_image(axes, test_images[image])
                 axes.set_title(fashion_mnist.CLASSES[test_labels[image]], fontsize=6.5, pad=2)
             line[0].set_ylabel(title, fontsize=7)
     return figure
-
-
-def _draw_image(axes, image):
-    axes.imshow(image.numpy(), cmap="gray_r", interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, color="0.8", linewidth=0.5)
 
 
 def draw_signals(measured):

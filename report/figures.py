@@ -55,11 +55,13 @@ def show_added_figures(study, after):
 
 
 def show_numbers(study):
-    """Display the drawing of all reported numbers."""
+    """Display the drawing of all reported numbers; a trial says nothing about these."""
+    if study.overrides:
+        return
     show_drawing(
         drawings.draw_numbers(study),
         "Every number of the report and our runs of its setting, one dot a seed. The bar is where one more run would "
-        "fall with 95 % probability; with few seeds it is wide.",
+        "fall, corrected for all the numbers; with few seeds it is wide.",
         f"Reported test accuracies as marks over our runs. Of {len(study.numbers)} numbers {counted(study.numbers)}.",
         _position(study, 1),
     )

@@ -3,12 +3,52 @@
 import numpy as np
 from IPython.display import Markdown
 
-from common.formatting import accuracy, count, p_equals, percentile, points, spread
+from common.formatting import accuracy, changes, count, p_equals, percentile, points, spread
 from report.verdict import WORDS, not_yet
-from study import signals, verdicts
-from study.outcomes import LEAST_SEEDS
+from study import reported, signals
+from study.outcomes import HOLDS, LEAST_SEEDS
 
 TOLERANCE = 0.015  # 1.5 points: how near a reported and a measured accuracy must lie to be called close
+
+
+def about_this_copy(study):
+    """Say above everything else what sets a report apart from the committed one: a trial, or the user's own runs."""
+    if study.overrides:
+        return Markdown(
+            f"**Trial: {changes(study.overrides)}.** The runs have other settings than the report's. So their "
+            "accuracies say nothing about its numbers and its claims, and none of these is judged here."
+        )
+    if not own_summary(study):
+        return None
+    return Markdown(
+        f"**{own_summary(study)}.** In this copy your own runs are marked in the figures, and a table near the end "
+        "lists them. They count for nothing else: all other numbers and all verdicts are from the committed records."
+    )
+
+
+def own_summary(study):
+    """Say how the user's own runs of the figures agree with the committed ones; without any, an empty text."""
+    results = study.figures.values()
+    words = [agreement.split(":")[0] for result in results for agreement in result.agreements]
+    counted = ", ".join(f"{word} {words.count(word)} of {len(words)}" for word in dict.fromkeys(words))
+    match sorted({record["seed"] for result in results for record in result.own}):
+        case []:
+            return ""
+        case [seed]:
+            return f"Your seed {seed} beside the committed one: {counted}"
+        case seeds:
+            return f"Your seeds {', '.join(map(str, seeds))} beside the committed ones: {counted}"
+
+
+def own_runs(study):
+    """Say what the table of the user's own runs shows; None without any."""
+    if not own_summary(study):
+        return None
+    return Markdown(
+        f"{own_summary(study)}. *Identical* is a run whose numbers are those of a committed one "
+        "to the last bit; *equivalent* one whose accuracy lies in the range where one more of the committed runs "
+        "would fall with 95 % probability; *different* one outside of it, as one run of twenty is by chance."
+    )
 
 
 def results_summary(study):
@@ -16,6 +56,8 @@ def results_summary(study):
     results = list(study.figures.values())
     if not results:
         return not_yet("a run of any figure")
+    if study.overrides:
+        return None
     close = [result for result in results if abs(result.difference) <= TOLERANCE]
     farthest = max(results, key=lambda result: abs(result.difference))
     text = (
@@ -43,36 +85,46 @@ def results_summary(study):
 
 
 def claims_summary(study):
-    """Say in a paragraph how the claims fare."""
-    numbers, comparisons = study.numbers, study.comparisons
+    """Say in a paragraph how the claims fare; in a trial they don't."""
+    if study.overrides:
+        return None
+    judged, comparisons = study.numbers, study.comparisons
     text = (
-        f"Of the report's {count(len(numbers), 'number')}, {counted(numbers)}. "
+        f"Of the report's {count(len(judged), 'number')}, {counted(judged)}. "
         f"Of its {count(len(comparisons), 'comparison')}, **{counted(comparisons)}**."
     )
-    share, p = verdicts.luck([number for number in numbers if number.name in study.claims.figures])
+    exploratory = sum(item.exploratory for item in comparisons)
+    if exploratory:
+        which = "All" if exploratory == len(comparisons) else f"{exploratory}"
+        text += f" {which} of these verdicts are exploratory: the runs that decide have other seeds, and are to come."
+    of_figures = [number for number in judged if number.name in study.claims.figures]
+    (share, p), (share_of_best, p_of_best) = reported.luck(of_figures), reported.luck(of_figures, best=True)
     if not np.isnan(share):
         text += (
-            f" On average the accuracy of a figure from 3 on lies at percentile {percentile(share)} of ours; "
-            f"chance alone brings it so far up with {p_equals(p)}."
+            f" On average the accuracy of a figure from 3 on lies at percentile {percentile(share)} of ours; chance "
+            f"alone brings it so far up with {p_equals(p)}. Beside the best epoch of each of our runs it is at "
+            f"percentile {percentile(share_of_best)}, with {p_equals(p_of_best)}."
         )
     return Markdown(text)
 
 
 def steps_sentence(study):
     """Say how many of the report's steps are larger than what two single runs differ by through their seeds alone."""
-    steps = verdicts.report_steps(study)
-    if not steps or np.isnan([verdicts.by_chance(before, after) for before, after in steps]).any():
+    steps = reported.report_steps(study)
+    if not steps or np.isnan([reported.by_chance(before, after) for before, after in steps]).any():
         return not_yet("several seeds of the figures")
     larger = [
         after
         for before, after in steps
-        if abs(after.figure.reported - before.figure.reported) > verdicts.by_chance(before, after)
+        if abs(after.figure.reported - before.figure.reported) > reported.by_chance(before, after)
     ]
     named = ", ".join(f"Figure {after.number}" for after in larger)
+    reached = sum(size.verdict == HOLDS for size in study.step_sizes)
     return Markdown(
         f"Of the report's {len(steps)} steps from Figure {steps[0][0].number} on, {len(larger)} "
         f"{'is' if len(larger) == 1 else 'are'} larger than what two single runs differ by through their seeds alone, "
-        f"19 times of 20{f': that to {named}' if named else ''}."
+        f"19 times of 20{f': that to {named}' if named else ''}. Their sizes are another question: {reached} of "
+        f"{len(study.step_sizes)} lie where the difference of two single runs of ours would fall."
     )
 
 
@@ -94,10 +146,15 @@ def caption(result):
     else:
         measured += f" with seed {result.records[0]['seed']}"
     change = result.figure.change
-    return (
-        f"{change[0].upper()}{change[1:]}. Test accuracy: reported {accuracy(result.figure.reported)}, measured "
-        f"{measured} ({points(result.difference)} points)."
-    )
+    text = f"{change[0].upper()}{change[1:]}. Test accuracy: reported {accuracy(result.figure.reported)}, "
+    if result.setting != result.figure.setting:
+        return f"{text}in this trial {measured}."
+    text += f"measured {measured} ({points(result.difference)} points)."
+    own = [
+        f"seed {record['seed']}, {accuracy(record['test_accuracy'])}, {agreement.split(':')[0]}"
+        for record, agreement in zip(result.own, result.agreements, strict=True)
+    ]
+    return f"{text} Your own, marked by crosses: {'; '.join(own)}." if own else text
 
 
 def signals_sentence(measured):
@@ -142,8 +199,10 @@ def images_sentence(study):
         return not_yet("Figures 3 to 9")
     always, never = (share == 1).mean(), (share == 0).mean()
     disputed = ((share >= 0.25) & (share <= 0.75)).mean()
-    return Markdown(
-        f"Of the test images, {100 * always:.1f} % are recognised by each of the {num_runs} runs of Figures 3 to "
-        f"{study.claims.figure_numbers[-1]}, {100 * never:.1f} % by none, and {100 * disputed:.1f} % by a quarter to "
-        "three quarters of them. What the changes of the report move is the rest."
+    last = study.claims.figure_numbers[-1]
+    runs = f"this trial's {num_runs} runs" if study.overrides else f"the {num_runs} runs of Figures 3 to {last}"
+    text = (
+        f"Of the test images, {100 * always:.1f} % are recognised by each of {runs}, {100 * never:.1f} % by none, and "
+        f"{100 * disputed:.1f} % by a quarter to three quarters of them."
     )
+    return Markdown(text if study.overrides else f"{text} What the changes of the report move is the rest.")

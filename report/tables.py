@@ -12,14 +12,14 @@ from common.formatting import (
     interval,
     p_value,
     parameter,
-    percent,
     percentile,
     points,
     spread,
     words,
 )
-from report.verdict import MARKS, not_yet
-from study.outcomes import LEAST_SEEDS
+from report.verdict import MARKS, not_yet, remark
+from study import power
+from study.outcomes import UNDECIDED
 from study.samples import Sample
 
 
@@ -59,27 +59,50 @@ def comparisons_table(study):
     """Set every comparison of the report beside what our runs say about it, the verdict next to the claim."""
     rows = []
     for comparison in study.comparisons:
-        pair = comparison.least_favourable
-        cells = [NOT_MEASURED] * 5 + ["0"]
+        stated, pair = comparison.stated, comparison.least_favourable
+        cells = [NOT_MEASURED] * 4
         if pair:
             cells = [
                 points(pair.reported),
                 points(pair.difference.mean),
-                interval(pair.difference.interval, points),
-                percent(pair.probability),
-                p_value(pair.corrected),
-                f"{pair.difference.num_seeds}\N{NO-BREAK SPACE}({_needed(pair)})",
+                interval(comparison.interval, points),
+                p_value(comparison.corrected),
             ]
-        claim = comparison.claim + (f" ({len(comparison.pairs)} pairs)" if len(comparison.pairs) > 1 else "")
-        rows.append([claim, mark(comparison.verdict), f"{comparison.figure}", *cells])
-    head = ["Claim ", "Verdict ", "Fig.", "Reported", "Measured", "95 % interval", "Wins", "p", "Seeds"]
+        seeds = f"{comparison.num_seeds}{_needed(comparison)}"
+        rows.append([stated.text, verdict_cell(study, comparison), f"{stated.figure}", *cells, seeds])
+    head = ["Claim ", "Verdict ", "Figure", "Reported", "Measured", "Interval", "p", "Seeds"]
     return markdown_table(head, rows)
 
 
-def _needed(pair):
-    if pair.difference.num_seeds < LEAST_SEEDS:
+def checks_table(study):
+    """Say of every comparison which of its pairs decides, what of it is ours, and what other ways to judge it say."""
+    rows = []
+    for comparison, last in zip(study.comparisons, study.comparisons_after_the_last_epoch, strict=True):
+        stated, pair = comparison.stated, comparison.least_favourable
+        cells = [NOT_MEASURED] * 2
+        if pair:
+            cells = [
+                p_value(pair.difference.p_of_sign_flips(pair.margin)),
+                f"{points(last.least_favourable.difference.mean)}\N{NO-BREAK SPACE}{MARKS[last.verdict]}",
+            ]
+        decides = f"{pair.label} ({len(comparison.pairs)} pairs)" if pair and len(comparison.pairs) > 1 else ""
+        rows.append([stated.text, decides or NOT_MEASURED, stated.ours or NOT_MEASURED, *cells])
+    return markdown_table(["Claim ", "Pair that decides ", "What of it is ours ", "p, flips", "Last epoch"], rows)
+
+
+def _needed(comparison):
+    """Say how many seeds an undecided claim would take, as far as those it has can tell."""
+    if comparison.verdict != UNDECIDED:
+        return ""
+    needed = power.seeds_needed(comparison)
+    return f"\N{NO-BREAK SPACE}({'>1000' if needed is None else f'≈{needed}'})"
+
+
+def verdict_cell(study, judged):
+    """Write the verdict on a claim or a number with its sign, and what has to be known of it; a trial has none."""
+    if study.overrides:
         return NOT_MEASURED
-    return ">1000" if pair.seeds_needed is None else f"{pair.seeds_needed}"
+    return mark(judged.verdict) + remark(judged.is_deterministic, judged.exploratory)
 
 
 def mark(verdict):
@@ -92,16 +115,16 @@ def numbers_table(study):
     rows = [
         [
             number.label,
-            mark(number.verdict),
+            verdict_cell(study, number),
             accuracy(number.reported),
             accuracy(number.sample.mean),
-            interval(number.sample.range_of_runs, accuracy),
+            interval(number.range_of_runs, accuracy),
             percentile(number.sample.percentile(number.reported)),
             f"{number.sample.num_seeds}",
         ]
         for number in study.numbers
     ]
-    head = ["Setting ", "Verdict ", "Reported", "Measured", "95 % of runs", "Percentile", "Seeds"]
+    head = ["Setting ", "Verdict ", "Reported", "Measured", "Range of runs", "Percentile", "Seeds"]
     return markdown_table(head, rows)
 
 
@@ -195,6 +218,24 @@ def training_cost(setting):
     """Count the multiplications of a training, forward only: in each setting, backward takes about twice as many."""
     patches = model.get_possible_patches(784)[setting["patching"]]
     return model.count_multiply_adds(*patches, setting["num_hidden"], 10) * setting["num_epochs"]
+
+
+def own_runs(study):
+    """Set the user's own runs of the figures beside the committed ones, if there are any."""
+    rows = [
+        [
+            f"[{result.number}](#fig-{result.number})",
+            f"{record['seed']}",
+            accuracy(record["test_accuracy"]),
+            accuracy(result.accuracies.get(record["seed"], float("nan"))),
+            interval(Sample.of(result.committed).range_of_runs, accuracy),
+            agreement.split(":")[0],
+        ]
+        for result in study.figures.values()
+        for record, agreement in zip(result.own, result.agreements, strict=True)
+    ]
+    head = ["Figure ", "Seed", "Yours", "Committed", "95 % of runs", "Agreement "]
+    return markdown_table(head, rows) if rows else None
 
 
 def provenance(study):

@@ -5,21 +5,21 @@ the file, its own run is done.
 """
 
 import json
-import math
 
 from IPython.display import Markdown
 
 from common import ROOT
 from common.formatting import accuracy, count, interval, p_equals, percentile, points
-from study.outcomes import CONTRADICTED, HOLDS, LEAST_SEEDS, UNDECIDED, UNTESTED
+from study.outcomes import CONTRADICTED, EQUAL, HOLDS, LEAST_SEEDS, UNDECIDED, UNTESTED
 
 COMMITTED = ROOT / "figures" / "verdicts.json"
 UNREADABLE = f"`{COMMITTED.relative_to(ROOT)}` can't be read, so there is no verdict here: restore the file."
-MARKS = {HOLDS: "✓", CONTRADICTED: "✗", UNDECIDED: "≈", UNTESTED: "…"}
+MARKS = {HOLDS: "✓", CONTRADICTED: "✗", EQUAL: "≈", UNDECIDED: "?", UNTESTED: "…"}
 WORDS = {  # of one, and of several
     HOLDS: ("holds", "hold"),
     CONTRADICTED: ("is contradicted", "are contradicted"),
-    UNDECIDED: ("can't be told from chance", "can't be told from chance"),
+    EQUAL: ("is practically equal", "are practically equal"),
+    UNDECIDED: ("is undecided", "are undecided"),
     UNTESTED: ("has too few runs yet", "have too few runs yet"),
 }
 
@@ -29,7 +29,7 @@ def figure_verdict(figure, study=None):
 
     Args:
         figure: its name, such as "figure_4".
-        study: a `Study`; None takes the committed verdicts.
+        study: a `Study`; None takes the committed verdicts. Of a trial there is nothing to say.
     """
     return _say(study, lambda verdicts: _on_figure(verdicts, figure))
 
@@ -41,7 +41,7 @@ def beyond_verdict(study=None):
 
 def _say(study, wording):
     if study:
-        return Markdown(wording(study.verdicts))
+        return None if study.overrides else Markdown(wording(study.verdicts))
     try:
         return Markdown(wording(json.loads(COMMITTED.read_text(encoding="utf-8"))))
     except Exception:  # whatever is wrong with the file, the notebook's own run is done
@@ -58,14 +58,15 @@ def _on_figure(verdicts, figure):
     if number["seeds"] < LEAST_SEEDS:
         return f"Runs of this setting so far: {number['seeds']}, too few for a verdict."
     low, high = number["range_of_runs"]
+    verdict, seeds = WORDS[number["verdict"]][0], number["seeds"]
     text = (
-        f"**The number {WORDS[number['verdict']][0]}.** Over {number['seeds']} seeds the test accuracy is "
+        f"**The number {verdict}{_remark(number)}.** Over {seeds} seeds the test accuracy is "
         f"{accuracy(number['mean'])} on average, and one more run would fall between {accuracy(low)} and "
-        f"{accuracy(high)} with 95 % probability. The reported {number['reported']:g} lies at percentile "
+        f"{accuracy(high)}. The reported {number['reported']:g} lies at percentile "
         f"{percentile(number['percentile'])}."
     )
     lines = [
-        f"- *{comparison['claim']}*: **{comparison['verdict']}**{_reason(comparison)}."
+        f"- *{comparison['claim']}*: **{comparison['verdict']}{_remark(comparison)}**{_reason(comparison)}."
         for comparison in verdicts["comparisons"]
         if f"figure_{comparison['figure']}" == figure
     ]
@@ -93,13 +94,22 @@ def not_yet(what):
     return Markdown(f"The records don't hold {what} yet; `make sweeps` runs them.")
 
 
+def _remark(judged):
+    return remark(judged["deterministic"], judged["exploratory"])
+
+
+def remark(deterministic, exploratory):
+    """Say after a verdict that its outcome is the same with every seed, or that it is no more than exploratory."""
+    return ", deterministic" * deterministic + ", exploratory" * exploratory
+
+
 def _reason(comparison):
     if comparison["seeds"] < LEAST_SEEDS:
         return ""
-    pair = "the least favourable pair: " if comparison["pairs"] > 1 else ""
+    pair = f"{comparison['least_favourable']}: " if comparison["pairs"] > 1 else ""
     reported = "" if comparison["reported"] is None else f"reported {points(comparison['reported'])} points, measured "
-    p = math.nan if comparison["p"] is None else comparison["p"]
+    tested = "" if comparison["p"] is None else f", {p_equals(comparison['p'])}"
     return (
-        f" ({pair}{reported}{points(comparison['effect'])} points, 95 % interval "
-        f"{interval(comparison['interval'], points)}, corrected {p_equals(p)}, {comparison['seeds']} seeds)"
+        f" ({pair}{reported}{points(comparison['effect'])} points, corrected interval "
+        f"{interval(comparison['interval'], points)}{tested}, {comparison['seeds']} seeds)"
     )

@@ -102,5 +102,6 @@ def _with_classes(markdown):
     """Give a table's verdicts classes, by which the page colours them."""
     for verdict in MARKS:
         classes = f".verdict .{verdict.replace(' ', '-')}"
-        markdown = markdown.replace(f"| {mark(verdict)} |", f"| [{mark(verdict)}]{{{classes}}} |")
+        pattern = rf"\| ({re.escape(mark(verdict))}[a-z, ]*) \|"
+        markdown = re.sub(pattern, rf"| [\1]{{{classes}}} |", markdown)
     return markdown

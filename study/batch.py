@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from common import fashion_mnist
+from common import ROOT, fashion_mnist
 from common.files import PARTIAL, write_at_once
 from common.formatting import count, minutes
 from study.outcomes import DIFFERENT
@@ -32,11 +32,14 @@ class Batch:
     Attributes:
         runs: a list of `plan.Run`.
         output: folder with `runs/`, for records and executed notebooks, and `figures/`, for the table of records.
+            In the project's own folder `figures/` has the committed records, and the table goes to `runs/figures/`.
         jobs: runs at a time on this machine.
         overrides: parameters that are the same in all runs, and are not said of each again.
         scheduler: address of a Dask scheduler to run on instead, or None.
         timeout: seconds after which a run has failed.
-        reuse_table: whether a run counts as done as well if only the table has its record.
+        reuse_table: whether a run counts as done as well if only the table in `figures/` has its record.
+        publishes: whether the runs go into the committed table all the same.
+        shows_accuracy: whether accuracies are printed; who sees those of the protocol's runs may want to stop early.
     """
 
     runs: list
@@ -46,10 +49,23 @@ class Batch:
     scheduler: str | None = None
     timeout: int = DAY
     reuse_table: bool = False
+    publishes: bool = False
+    shows_accuracy: bool = True
+
+    @property
+    def evidence_folder(self):
+        """The folder of figures with the records that are judged, and that runs are compared with."""
+        return self.output / "figures"
+
+    @property
+    def own_folder(self):
+        """The folder for the user's own table, drawings and report, where these aren't the evidence; else None."""
+        return None if self.publishes or self.output != ROOT else self.runs_folder / "figures"
 
     @property
     def figures_folder(self):
-        return self.output / "figures"
+        """The folder for all that the batch makes of its records."""
+        return self.own_folder or self.evidence_folder
 
     @property
     def runs_folder(self):
@@ -67,7 +83,7 @@ class Batch:
     @cached_property
     def missing(self):
         """The runs that have left no record of this version of the training code."""
-        records = self.records_before + (read_records(self.table) if self.reuse_table else [])
+        records = self.records_before + (read_records(self.evidence_folder / TABLE) if self.reuse_table else [])
         done = {record_key(record) for record in records if record["training_version"] == TRAINING_VERSION}
         return [run for run in self.runs if run.key not in done]
 
@@ -99,14 +115,14 @@ class Batch:
             BatchError: the folder can't be written, or another batch is at work there.
         """
         try:
-            for folder in (self.figures_folder, self.runs_folder):
+            for folder in (self.runs_folder, self.figures_folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise BatchError(f"can't write to {self.output} ({error.strerror}): choose another --output") from None
         try:
             with FileLock(self.runs_folder / "batch.lock", timeout=0, mode=0o666):
-                for path in self.output.glob(f"*/.*{PARTIAL}"):
+                for path in (*self.figures_folder.glob(f".*{PARTIAL}"), *self.runs_folder.glob(f".*{PARTIAL}")):
                     with suppress(OSError):  # it has just been finished, or is another person's
                         if time.time() - path.stat().st_mtime > 60:  # a younger one may be of a run by hand
                             path.unlink()
@@ -132,15 +148,15 @@ class Batch:
         return self._execute(self.missing, GrowingTable(self.table))
 
     def check(self):
-        """Execute all runs again, in a folder that is thrown away, and compare them with the table of records.
+        """Execute all runs again, in a folder that is thrown away, and compare them with those of `figures/`.
 
         Raises:
             BatchError: some are different.
         """
-        from study.verdicts import agreement  # SciPy: a slow import
+        from study.reported import agreement  # SciPy: a slow import
 
         check_data()
-        committed = read_records(self.table)
+        committed = read_records(self.evidence_folder / TABLE)
         with tempfile.TemporaryDirectory() as folder:
             again = [replace(run, parameters=run.parameters | {"runs_folder": folder}) for run in self.runs]
             self._execute(again, GrowingTable(Path(folder) / TABLE))
@@ -148,7 +164,7 @@ class Batch:
         for run, phrase in zip(again, agreements, strict=True):
             print(f"{run.name(self.overrides)}: {phrase}")
         if any(phrase.startswith(DIFFERENT) for phrase in agreements):
-            raise BatchError(f"some runs are different from those in {self.table}")
+            raise BatchError(f"some runs are different from those in {self.evidence_folder / TABLE}")
 
     @property
     def place(self):
@@ -168,7 +184,8 @@ class Batch:
             else cluster.local_workers(min(self.jobs, len(runs)))
         )
         seconds, failures = {}, []
-        for run, outcome in cluster.execute(runs, workers, self.timeout, Progress(runs, self.overrides).on_line):
+        progress = Progress(runs, self.overrides, self.shows_accuracy)
+        for run, outcome in cluster.execute(runs, workers, self.timeout, progress.on_line):
             for name, content in outcome.files.items():
                 write_at_once(run.record_path.with_name(name), content)
             if outcome.failure:
@@ -197,9 +214,11 @@ class Progress:
     Args:
         runs: a list of `plan.Run`.
         overrides: parameters that are the same in all runs.
+        shows_accuracy: whether it prints accuracies.
     """
 
-    def __init__(self, runs, overrides=()):
+    def __init__(self, runs, overrides=(), shows_accuracy=True):
+        self.shows_accuracy = shows_accuracy
         self.names = {run.key: run.name(overrides) for run in runs}
         self.num_epochs = {run.key: run.parameters["num_epochs"] for run in runs}
         self.costs = {run.key: run.epoch_cost for run in runs}
@@ -222,9 +241,10 @@ class Progress:
             self.done += self.costs[key] * (self.epochs[key] - before)
             share = self.done / self.total
             left = (time.monotonic() - self.started) * (1 - share) / share
+            accuracy = (measured[3] or "") if self.shows_accuracy else ""
             estimate = f", {minutes(left)} left" if 0.1 < share < 0.999 else ""  # the first epochs tell too little
             print(
-                f"{self.names[key]}: epoch {self.epochs[key]} of {self.num_epochs[key]}{measured[3] or ''} "
+                f"{self.names[key]}: epoch {self.epochs[key]} of {self.num_epochs[key]}{accuracy} "
                 f"({100 * share:.0f} %{estimate})",
                 flush=True,
             )

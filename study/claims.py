@@ -1,29 +1,22 @@
-"""What the report says, read from `claims.yaml`: every figure, every sweep of settings, every comparison.
+"""What the report says, read from `claims.yaml`: figures, sweeps of settings, comparisons, and how they are judged.
 
-A setting is a complete set of parameters of a run, seed apart: what a notebook's parameters cell holds, and whatever
-the claims change in it. It is a dict from name to value; everything else here is a dataclass.
+A setting, a dict, is a complete set of parameters of a run, seed apart: those of a notebook, some of them changed.
 """
 
 import math
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
-
-import jsonschema
-import yaml
+from itertools import pairwise, product
 
 from common import ROOT
-from common.errors import UserError
 from common.parameters import ParameterError, check_names, check_parameters
-from study.claims_schema import SCHEMA
+from study.claims_schema import ClaimsError, read_tree
 from study.notebooks import MEND, defaults, path_of
 
 CLAIMS = ROOT / "claims.yaml"
+SETS_OF_RUNS = ("held_out", "factorial", "candidates", "beyond")  # beside the figures and the sweeps
+THRESHOLDS = ("late_epochs", "epsilon", "level")  # of the protocol
 NUM_VALIDATION = 10000  # training images held out where settings are chosen without the test images
-
-
-class ClaimsError(UserError):
-    """claims.yaml is not what it should be; the message says where and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,7 @@ class Factorial:
 
     Attributes:
         factors: from name to the parameters of its two levels.
-        steps: from the name of a factor to the report's figures before and after it is switched on.
+        steps: from a factor's name to the report's figures before and after it is switched on.
         runs: for each run its levels, a tuple with -1 or 1 a factor, and its setting.
     """
 
@@ -96,8 +89,7 @@ class Search:
 
     Attributes:
         limit: within which it looks, in words.
-        chosen: name of the chosen candidate.
-        candidates: from name to setting, with all training images.
+        candidates: from name to setting, with all training images; `chosen` is the name of one.
     """
 
     name: str
@@ -113,20 +105,44 @@ class Search:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that each of some settings is better, or no better, than each of some others.
+    """A claim that some settings are better, or no better, than others, or that settings rise in their order.
 
     Attributes:
-        relation: "better" or "no_better".
-        pairs: of settings that differ, the one said to be better (or no better) first.
-        margin: by which it has to be better, as a fraction.
+        ours: what the report leaves open and we have chosen; empty if nothing.
+        relation: "better", "no_better" or "rising".
+        runs: notebook and setting of each that it is about, rising ones in their order.
+        pairs: of settings that differ, the one said to be better (or no better) first; of rising ones last and first.
+        margin: by which it has to be better, as a fraction; a `relative` one of the other setting's accuracy.
     """
 
     name: str
     figure: int
     text: str
+    ours: str
     relation: str
+    runs: tuple
     pairs: tuple
     margin: float
+    relative: bool
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the claims are judged, fixed before the first run that counts.
+
+    Attributes:
+        seeds: of the runs that decide.
+        late_epochs: the number of last epochs over which a late accuracy is a mean.
+        epsilon: the least difference of accuracies, as a fraction, that counts as one.
+        level: probability of a false decision, over all claims together.
+        besides: from the name of what else is run, and decides nothing, to its seeds.
+    """
+
+    seeds: range
+    late_epochs: int
+    epsilon: float
+    level: float
+    besides: dict
 
 
 @dataclass(frozen=True)
@@ -139,6 +155,7 @@ class Claims:
     factorial: Factorial
     beyond: dict
     comparisons: dict
+    protocol: Protocol
     scales: dict  # of drawings: where an axis begins, breaks and ends
 
     @property
@@ -157,48 +174,13 @@ def read(path):
     """Read claims from a file such as claims.yaml.
 
     Raises:
-        ClaimsError: the file is missing, is no YAML, a key is missing, misspelt, twice there or of the wrong kind, or
-            a setting has a parameter that its notebook hasn't got, or a value that makes no sense.
+        ClaimsError: as `read_tree`; or what is written at some place makes no sense.
         NotebookError: a notebook that a setting starts from is damaged.
     """
     try:
-        content = path.read_bytes()
-        tree = yaml.load(content, _Loader)
-    except OSError as error:
-        raise ClaimsError(f"{path} can't be read: {error.strerror}; {MEND}") from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # PyYAML itself fails on some dates
-        raise ClaimsError(f"{path} is not valid YAML: {' '.join(str(error).split())}; {MEND}") from None
-    if not content.endswith(b"\n...\n"):
-        raise ClaimsError(f"{path} is cut off: expected ... as its last line; {MEND}")
-    errors = list(jsonschema.Draft202012Validator(SCHEMA).iter_errors(tree))
-    if errors:
-        best = jsonschema.exceptions.best_match(errors)
-        place = best.absolute_path
-        text = best.message if best.parent else "; ".join(error.message for error in errors if error.path == place)
-        raise ClaimsError(f"{path}, at {'.'.join(map(str, place)) or 'the top'}: {text}; {MEND}")
-    try:
-        return _build(tree)
+        return _build(read_tree(path))
     except _WrongError as error:
         raise ClaimsError(f"{path}, at {error}; {MEND}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without what a slip of the hand makes of it: a key that stands twice, a number that is none."""
-
-    def construct_mapping(self, node, deep=False):
-        mapping = super().construct_mapping(node, deep)
-        if len(mapping) < len(node.value):
-            raise yaml.constructor.ConstructorError(None, None, "a key stands twice", node.start_mark)
-        return mapping
-
-    def construct_yaml_float(self, node):
-        value = super().construct_yaml_float(node)
-        if not math.isfinite(value):
-            raise yaml.constructor.ConstructorError(None, None, "a number is not finite", node.start_mark)
-        return value
-
-
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 # From what is written to complete settings
@@ -235,13 +217,13 @@ def _build(tree):
     beyond = {name: _search(name, entry, complete) for name, entry in tree["beyond"].items()}
     comparisons = {name: _claim(name, entry, complete, sweeps) for name, entry in tree["comparisons"].items()}
     for name, comparison in comparisons.items():
-        if f"figure_{comparison.figure}" not in figures:
-            raise _WrongError(f"comparisons.{name}.figure: there is no figure_{comparison.figure} under figures")
+        if (figure := f"figure_{comparison.figure}") not in figures:
+            raise _WrongError(f"comparisons.{name}.figure: there is no {figure} under figures")
     factorial = _factorial(tree["factorial"], complete, figures)
-    for name, scale in tree["scales"].items():
-        if sorted(set(scale)) != scale:
-            raise _WrongError(f"scales.{name}: expected where an axis begins, breaks and ends, in this order")
-    return Claims(figures, sweeps, tuple(tree["held_out"]), factorial, beyond, comparisons, tree["scales"])
+    if sorted(set(tree["scales"]["accuracy"])) != tree["scales"]["accuracy"]:
+        raise _WrongError("scales.accuracy: expected where an axis begins, breaks and ends, in this order")
+    protocol = _protocol(tree["protocol"], ["figures", *sweeps, *SETS_OF_RUNS])
+    return Claims(figures, sweeps, tuple(tree["held_out"]), factorial, beyond, comparisons, protocol, tree["scales"])
 
 
 def _check_sweep(place, name, sweeps):
@@ -299,20 +281,44 @@ def _search(name, entry, complete):
 
 
 def _claim(name, entry, complete, sweeps):
-    def settings(side):
+    def runs(side):
         place, listed = f"comparisons.{name}.{side}", []
         for item in entry[side] if isinstance(entry[side], list) else [entry[side]]:
             if "sweep" in item:
                 _check_sweep(place, item["sweep"], sweeps)
-                listed += sweeps[item["sweep"]].settings
+                sweep = sweeps[item["sweep"]]
+                listed += [(sweep.notebook, setting) for setting in sweep.settings]
             else:
                 changes = {key: value for key, value in item.items() if key != "notebook"}
-                listed.append(complete(place, item["notebook"], changes))
+                listed.append((item["notebook"], complete(place, item["notebook"], changes)))
         return listed
 
-    relation = "better" if "better" in entry else "no_better"
-    pairs = tuple((a, b) for a in settings(relation) for b in settings("than") if not are_same(a, b))
-    return Claim(name, entry["figure"], entry["claim"], relation, pairs, entry.get("margin", 0.0))
+    (form,) = entry.keys() & {"better", "no_better", "ladder", "rising"}
+    first = runs(form)
+    than = runs("than") if "than" in entry else []
+    pairs = [(a, b) for _, a in first for _, b in than if not are_same(a, b)]
+    if form == "rising":
+        pairs = [(first[-1][1], first[0][1])]
+    elif form == "ladder":
+        pairs = [(above, below) for (_, below), (_, above) in pairwise(first)]
+    relation = "better" if form == "ladder" else form
+    about = (name, entry["figure"], entry["claim"], entry.get("ours", ""), relation, (*first, *than), tuple(pairs))
+    return Claim(*about, entry.get("margin", 0.0), entry.get("relative", False))
+
+
+def _protocol(entry, names):
+    def seeds(place, ends):
+        if ends[0] > ends[1]:
+            raise _WrongError(f"{place}.seeds: expected the first and the last")
+        return range(ends[0], ends[1] + 1)
+
+    besides = {}
+    for number, group in enumerate(entry["besides"]):
+        place = f"protocol.besides.{number}"
+        for name in set(group["runs"]) - set(names):
+            raise _WrongError(f"{place}.runs: there is no {name!r}")
+        besides |= dict.fromkeys(group["runs"], seeds(place, group["seeds"]))
+    return Protocol(seeds("protocol", entry["seeds"]), *(entry[n] for n in THRESHOLDS), besides)
 
 
 def _hold_out(setting):

@@ -5,7 +5,8 @@ from itertools import combinations
 
 import numpy as np
 
-from study.samples import CONFIDENCE, Sample, holm
+from study import rule
+from study.samples import CONFIDENCE, Sample
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,14 @@ def factorial_effects(study):
     """
     factorial = study.claims.factorial
     names = list(factorial.factors)
-    accuracies = [study.accuracies_of(setting) for _, setting in factorial.runs]
-    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in accuracies)))
-    measured = np.array([[by_seed[seed] for seed in seeds] for by_seed in accuracies])  # (runs, seeds)
+    runs, _ = study.runs_of([setting for _, setting in factorial.runs])
+    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in runs)))
+    measured = np.array([[by_seed[seed]["test_accuracy"] for seed in seeds] for by_seed in runs])  # (runs, seeds)
     levels = np.array([run_levels for run_levels, _ in factorial.runs])  # (runs, factors)
     groups = [group for size in (1, 2) for group in combinations(range(len(names)), size)]
     num_half = len(factorial.runs) / 2  # runs with a factor switched on
     samples = [Sample(tuple((levels[:, group].prod(1) @ measured / num_half).tolist())) for group in groups]
-    corrected = holm([sample.p(0) for sample in samples])
+    corrected = rule.correct([sample.p(0) for sample in samples], 1 - CONFIDENCE)[0].tolist()
     return [
         Effect(tuple(names[i] for i in group), sample, p)
         for group, sample, p in zip(groups, samples, corrected, strict=True)

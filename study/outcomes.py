@@ -1,5 +1,6 @@
 """The words for what can come out: of a claim, and of a run that is made again."""
 
-HOLDS, UNDECIDED, CONTRADICTED, UNTESTED = "holds", "not distinguishable", "contradicted", "too few runs"
+HOLDS, CONTRADICTED, EQUAL = "holds", "contradicted", "practically equal"
+UNDECIDED, UNTESTED = "undecided", "too few runs"
 IDENTICAL, EQUIVALENT, DIFFERENT = "identical", "equivalent", "different"
 LEAST_SEEDS = 3  # with fewer nothing is decided

@@ -40,7 +40,7 @@ class Run:
         cost = 2.0 if self.parameters["batch_norm"] else 1.0
         cost += 0.6 if self.parameters["dropout"] else 0.0
         cost += 14 / self.parameters["batch_size"]
-        cost += sum(AUGMENTATIONS[name].cost for name in self.parameters["augmentation"])
+        cost += sum(AUGMENTATIONS[name] for name in self.parameters["augmentation"])
         return cost * self.parameters["train_limit"] / 60000 + 0.1
 
     @property
@@ -87,7 +87,7 @@ def plan(figures, sweeps, seeds, overrides, runs_folder):
     own = [(f"figure_{figure}", notebooks.defaults(f"figure_{figure}")) for figure in figures]
     for _, setting in own:
         check_names(overrides, setting)
-    swept = [pair for sweep in sweeps for pair in sweep_settings(sweep)]
+    swept = [pair for sweep in sweeps for pair in sweep_settings(sweep, claims.load())]
     runs = {}
     for seed in seeds:
         changes = overrides | {"seed": seed, "runs_folder": str(runs_folder)}
@@ -104,12 +104,11 @@ def plan(figures, sweeps, seeds, overrides, runs_folder):
 
 def sweep_names():
     """List the names of what can be run beyond the figures."""
-    return [*claims.load().sweeps, "held_out", "factorial", "candidates", "beyond"]
+    return [*claims.load().sweeps, *claims.SETS_OF_RUNS]
 
 
-def sweep_settings(name):
-    """List pairs of notebook and setting of one of the `sweep_names`."""
-    stated = claims.load()
+def sweep_settings(name, stated):
+    """List pairs of notebook and setting of one of the `sweep_names`, as some `Claims` state them."""
     if name == "held_out":
         sweeps = [stated.sweeps[sweep] for sweep in stated.held_out]
         return [(sweep.notebook, setting) for sweep in sweeps for setting in sweep.held_out]

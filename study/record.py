@@ -22,7 +22,7 @@ from common.errors import UserError
 from common.files import expanded, write_at_once
 from common.parameters import PARAMETERS
 
-TRAINING_VERSION = 2  # to be raised whenever the code changes the numbers that a run gives
+TRAINING_VERSION = 3  # to be raised whenever the code changes the numbers that a run gives
 
 IN_KEY = tuple(name for name, parameter in PARAMETERS.items() if parameter.changes_numbers)
 IN_EVERY_RECORD = tuple(name for name in IN_KEY if name != "schedule")  # only one notebook has a schedule
@@ -40,7 +40,7 @@ COLUMNS = {  # of the table: what `my_utils.train` calls the measure of an epoch
 def run_key(parameters):
     """Name a run by what determines its numbers: `seed0-` and a hash of the rest, whichever notebook runs it."""
     kind = device_kind(parameters["device"])
-    return _key({**determinants(parameters), "device": kind, "data": fashion_mnist.CHECKSUM})
+    return _key({**determinants(parameters), "device": kind, "data": fashion_mnist.CHECKSUM}, TRAINING_VERSION)
 
 
 def device_kind(name):
@@ -58,11 +58,12 @@ def device_kind(name):
 
 def record_key(record):
     """Name the run that left a record, as `run_key` does before the run."""
-    return _key({**determinants(record), "device": record["device"], "data": record["data"]})
+    determining = {**determinants(record), "device": record["device"], "data": record["data"]}
+    return _key(determining, record["training_version"])
 
 
-def _key(determining):
-    text = json.dumps([determining, TRAINING_VERSION], sort_keys=True)
+def _key(determining, version):
+    text = json.dumps([determining, version], sort_keys=True)
     return f"seed{determining['seed']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -77,7 +78,7 @@ def determinants(parameters):
     return {name: float(value) if PARAMETERS[name].type is float else value for name, value in kept.items()}
 
 
-def write_record(notebook, parameters, net, history, correct):
+def write_record(notebook, parameters, net, history, correct, seeds_at_once=1):
     """Write the record of a run into its folder of runs, whole or not at all, and return its path.
 
     Args:
@@ -86,6 +87,7 @@ def write_record(notebook, parameters, net, history, correct):
         net: the trained network.
         history: of the training, as from `my_utils.train`.
         correct: for each test image, whether it was recognised: booleans (10000,).
+        seeds_at_once: how many were trained together.
 
     Raises:
         UserError: the network was not trained by these parameters with this history, or the record can't be written.
@@ -94,10 +96,11 @@ def write_record(notebook, parameters, net, history, correct):
     import torch
 
     from fast.forward import can_fast_forward
-    from study.accounts import check_account
+    from study.audit import audit
 
-    check_account(parameters, net, history)
+    audit(net, parameters, history)
     device = next(net.parameters()).device
+    forward = "fast_forward" if can_fast_forward(net) else "net"
     record = {
         "notebook": notebook,
         **determinants(parameters),
@@ -108,7 +111,7 @@ def write_record(notebook, parameters, net, history, correct):
             if name in history[0]
         },
         "correct": base64.b64encode(np.packbits(correct.cpu().numpy())).decode(),
-        "forward": "fast_forward" if can_fast_forward(net) else "net",
+        "forward": forward if seeds_at_once == 1 else f"{forward}, {seeds_at_once} seeds at once",
         "device": device.type,
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
@@ -122,8 +125,6 @@ def write_record(notebook, parameters, net, history, correct):
     flaw = flaw_of(record)
     if flaw:
         raise UserError(f"no record is written, since it would make no sense: {flaw}; run all cells again")
-    if device.type != device_kind(parameters["device"]):
-        raise UserError(f"no record is written: device is {parameters['device']}, and the network is on {device}")
     folder = ROOT / expanded(parameters["runs_folder"])
     path = folder / f"{record_key(record)}.json"
     try:

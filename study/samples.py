@@ -1,4 +1,4 @@
-"""Statistics of test accuracies over seeds: samples, pairs of settings run with the same seeds, Holm's correction."""
+"""Statistics of test accuracies over seeds: samples, and pairs of settings run with the same seeds."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +9,6 @@ from scipy import stats
 from study.outcomes import LEAST_SEEDS
 
 CONFIDENCE = 0.95  # of every interval; 1 - CONFIDENCE is the significance level of every test
-POWER = 0.8
 ROUNDING = 0.00005  # of a number reported with four decimals
 
 
@@ -48,10 +47,14 @@ class Sample:
     @property
     def range_of_runs(self):
         """95 % prediction interval: where one more run would fall."""
-        return self._interval(1 + 1 / self.num_seeds) if self.num_seeds > 1 else (float("nan"),) * 2
+        return self.prediction(1 - CONFIDENCE)
 
-    def _interval(self, share_of_variance):
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, self.num_seeds - 1)) * self.deviation * share_of_variance**0.5
+    def prediction(self, level):
+        """Prediction interval that one more run misses with a given probability."""
+        return self._interval(1 + 1 / self.num_seeds, level) if self.num_seeds > 1 else (float("nan"),) * 2
+
+    def _interval(self, share_of_variance, level=1 - CONFIDENCE):
+        half = float(stats.t.isf(level / 2, self.num_seeds - 1)) * self.deviation * share_of_variance**0.5
         return self.mean - half, self.mean + half
 
     def percentile(self, accuracy):
@@ -71,6 +74,16 @@ class Sample:
             return float(abs(self.mean - expected) < 1e-12)
         return float(stats.ttest_1samp(self.accuracies, expected).pvalue)
 
+    def p_of_sign_flips(self, expected):
+        """Test the mean against an expected one, two-sided, by flipping signs: all of them, or 9,999 at random.
+
+        It asks of the numbers only that they scatter evenly to both sides. nan if there are too few seeds.
+        """
+        if self.num_seeds < LEAST_SEEDS:
+            return float("nan")
+        flips = {"permutation_type": "samples", "n_resamples": 9999, "rng": 0, "vectorized": True}
+        return float(stats.permutation_test((np.subtract(self.accuracies, expected),), np.mean, **flips).pvalue)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -79,67 +92,35 @@ class Pair:
     Attributes:
         first, second: accuracies, one a seed, in the same order of seeds.
         margin: by which the first has to be better, as a fraction.
-        corrected: the test's p-value after Holm's correction for all the pairs that are tested together.
-        num_tested: how many these are.
+        relative: whether differences and margin are shares of the second accuracy.
         reported: the report's accuracy of the first less that of the second; nan if it doesn't give both.
+        label: in what the two settings differ, in words.
     """
 
     first: tuple
     second: tuple
     margin: float = 0.0
-    corrected: float = float("nan")
-    num_tested: int = 1
+    relative: bool = False
     reported: float = float("nan")
+    label: str = ""
 
     @cached_property
     def difference(self):
         """First less second, seed by seed, as a `Sample`."""
-        return Sample(tuple(a - b for a, b in zip(self.first, self.second, strict=True)))
-
-    @cached_property
-    def p(self):
-        """Of the two-sided paired t-test against the margin; nan if there are too few seeds."""
-        return self.difference.p(self.margin)
+        difference = np.subtract(self.first, self.second)
+        return Sample(tuple((difference / self.second if self.relative else difference).tolist()))
 
     @property
-    def probability(self):
-        """Probability that a run of the first setting beats one of the second, ties counting half."""
-        if not self.first:
-            return float("nan")
-        gaps = np.subtract.outer(self.first, self.second)
-        return float(((gaps > 0) + 0.5 * (gaps == 0)).mean())
+    def excess(self):
+        """Differences less the margin, an array."""
+        return np.subtract(self.difference.accuracies, self.margin)
 
     @property
-    def seeds_needed(self):
-        """Seeds with which a true difference as large as ours would be found with 80 %; None if over 1000.
-
-        Found means: by the test, at the level that Holm's correction asks of the smallest of all p-values.
-        """
-        effect, deviation = abs(self.difference.mean - self.margin), self.difference.deviation
-        if self.difference.num_seeds < LEAST_SEEDS:
-            return None
-        if deviation == 0:
-            return LEAST_SEEDS if effect > 1e-12 else None
-        seeds = np.arange(LEAST_SEEDS, 1001)
-        critical = stats.t.isf((1 - CONFIDENCE) / 2 / self.num_tested, seeds - 1)
-        enough = stats.nct.sf(critical, seeds - 1, effect / deviation * seeds**0.5) >= POWER
-        return int(seeds[enough.argmax()]) if enough.any() else None
-
-    @property
-    def is_better(self):
-        return self.corrected < 1 - CONFIDENCE and self.difference.mean > self.margin
-
-    @property
-    def is_not_better(self):
-        return self.corrected < 1 - CONFIDENCE and self.difference.mean < self.margin
+    def is_deterministic(self):
+        """Whether each setting gives the same accuracy with every seed."""
+        return Sample(self.first).deviation == 0 and Sample(self.second).deviation == 0
 
 
-def holm(p_values):
-    """Correct p-values for their number (Holm 1979); nan stays nan and doesn't count."""
-    p_values = np.asarray(p_values, float)
-    corrected = np.full(len(p_values), np.nan)
-    tested = np.flatnonzero(~np.isnan(p_values))
-    order = tested[np.argsort(p_values[tested], kind="stable")]
-    steps = p_values[order] * np.arange(len(order), 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return corrected.tolist()
+def late_accuracy(record, late_epochs):
+    """Average a run's test accuracy over its last epochs."""
+    return float(np.mean(record["test_accuracies"][-late_epochs:]))

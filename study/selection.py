@@ -43,10 +43,7 @@ def judge_selection(study):
     """
     selections = []
     for sweep in study.claims.held_out:
-        runs = [
-            {record["seed"]: record for record in study.records_of(setting)}
-            for setting in study.claims.sweeps[sweep].held_out
-        ]
+        runs, _ = study.runs_of(study.claims.sweeps[sweep].held_out)
         seeds = sorted(set.intersection(*(set(by_seed) for by_seed in runs)))
         if len(seeds) < 2:
             continue

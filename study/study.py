@@ -6,15 +6,15 @@ Every table, sentence and drawing of the report is a function of a `Study`.
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from common import ROOT
 from common.errors import UserError
 from common.files import expanded, write_at_once
-from study import claims, effects, per_image, selection, verdicts
+from study import claims, effects, per_image, protocol, reported, selection, verdicts
 from study.record import to_line
-from study.samples import CONFIDENCE, Pair, Sample
+from study.samples import Pair, Sample
 from study.table import TABLE, read_records, select
 
 VERDICTS = "verdicts.json"  # in a folder of figures, beside the table of records
@@ -22,11 +22,19 @@ VERDICTS = "verdicts.json"  # in a folder of figures, beside the table of record
 
 @dataclass(frozen=True)
 class FigureResult:
-    """A figure of the report and the runs of its setting, one or more."""
+    """A figure of the report and the runs of its setting, one or more.
+
+    Attributes:
+        records: those that are judged, one a seed, as from `Study.records_of`.
+        committed: all of the setting, those that are not judged as well.
+        own: the user's own, which are compared with the committed ones and count for nothing else.
+    """
 
     figure: claims.Figure
     setting: dict
-    records: list  # one a seed
+    records: list
+    committed: list
+    own: list
 
     @cached_property
     def sample(self):
@@ -41,6 +49,16 @@ class FigureResult:
         """Mean accuracy of our runs less the reported one."""
         return self.sample.mean - self.figure.reported
 
+    @property
+    def accuracies(self):
+        """The test accuracies of the committed runs, by seed."""
+        return {record["seed"]: record["test_accuracy"] for record in self.committed}
+
+    @cached_property
+    def agreements(self):
+        """How each of the user's own runs agrees with the committed ones, in words, as from `reported.agreement`."""
+        return [reported.agreement(record, self.committed) for record in self.own]
+
 
 @dataclass(frozen=True)
 class Study:
@@ -50,21 +68,29 @@ class Study:
         records: a list, as from `study.table.read_records`.
         claims: a `claims.Claims`.
         overrides: parameters in which the runs differ from the claims' settings, as in a trial.
+        own: records of the user's own runs, which are set beside the others and judge nothing.
     """
 
     records: list
     claims: claims.Claims
     overrides: dict
+    own: list = field(default_factory=list)
 
     @classmethod
-    def read(cls, folder="figures", overrides=None):
+    def read(cls, folder="figures", overrides=None, own_folder=None):
         """Read the claims and a folder of figures, with `runs.jsonl`; a relative one starts at the project's root.
+
+        Args:
+            own_folder: another one, whose records are the user's own.
 
         Raises:
             ClaimsError, NotebookError: claims.yaml or a notebook is damaged.
             ValueError: the table of records is damaged.
         """
-        return cls(read_records(ROOT / expanded(folder) / TABLE), claims.load(), overrides or {})
+        records, own = (
+            read_records(ROOT / expanded(place) / TABLE) if place else [] for place in (folder, own_folder)
+        )
+        return cls(records, claims.load(), overrides or {}, own)
 
     def check_that_it_has_figures(self):
         """Raise a UserError if no record is of a figure's setting: then there is nothing to report."""
@@ -74,9 +100,34 @@ class Study:
                 "overrides to hold in what a trial's runs differ from the notebooks, such as {'num_epochs': 3}"
             )
 
+    def runs_of(self, settings):
+        """Return the runs of some settings that can be compared; in a trial, of these settings as the trial has them.
+
+        They are the protocol's if all of them are there, each seed's on one kind of processor; else earlier ones.
+
+        Returns:
+            For each setting a dict from seed to record, and whether they are the protocol's.
+        """
+        settings = [setting | self.overrides for setting in settings]
+        runs = [{record["seed"]: record for record in select(self.records, setting)} for setting in settings]
+        planned = [self._planned_seeds.get(protocol.training(setting), set()) for setting in settings]
+        seeds = set.intersection(*planned)
+        decides = all(planned) and all(own <= by_seed.keys() for own, by_seed in zip(planned, runs, strict=True))
+        decides = decides and all(_on_one_kind([by_seed[seed] for by_seed in runs]) for seed in seeds)
+        fresh = set(self.claims.protocol.seeds)
+        kept = [{s: r for s, r in by_seed.items() if (s in seeds if decides else s not in fresh)} for by_seed in runs]
+        return kept, decides
+
+    @cached_property
+    def _planned_seeds(self):
+        """The protocol's seeds of each training."""
+        runs = reversed(protocol.runs(self.claims))  # the most important come first, and count
+        return {protocol.training(planned.setting): set(planned.seeds) for planned in runs}
+
     def records_of(self, setting):
-        """Return the records of a setting, one a seed; in a trial, of the setting as the trial changes it."""
-        return select(self.records, setting | self.overrides)
+        """Return the records of a setting, one a seed, as `runs_of` does."""
+        (runs,), _ = self.runs_of([setting])
+        return list(runs.values())
 
     def accuracies_of(self, setting):
         """Return the test accuracies of a setting's runs, by seed."""
@@ -88,27 +139,38 @@ class Study:
 
     def pair_of(self, first, second, margin=0.0):
         """Pair the runs of two settings that have the same seed, as a `Pair`."""
-        a, b = self.accuracies_of(first), self.accuracies_of(second)
+        (a, b), _ = self.runs_of([first, second])
         seeds = sorted(a.keys() & b.keys())
-        return Pair(tuple(a[s] for s in seeds), tuple(b[s] for s in seeds), margin)
+        return Pair(*(tuple(runs[seed]["test_accuracy"] for seed in seeds) for runs in (a, b)), margin)
 
     @cached_property
     def figures(self):
         """The figures that have runs: a dict from name to `FigureResult`."""
         results = {}
         for name, figure in self.claims.figures.items():
-            records = self.records_of(figure.setting)
+            setting = figure.setting | self.overrides
+            records, own = self.records_of(figure.setting), select(self.own, setting)
+            if not records:  # of a figure that somebody has added
+                records, own = own, []
             if records:
-                results[name] = FigureResult(figure, figure.setting | self.overrides, records)
+                results[name] = FigureResult(figure, setting, records, select(self.records, setting), own)
         return results
 
     @cached_property
     def numbers(self):
-        return verdicts.judge_numbers(self)
+        return reported.judge_numbers(self)
+
+    @cached_property
+    def step_sizes(self):
+        return reported.judge_step_sizes(self)
 
     @cached_property
     def comparisons(self):
         return verdicts.judge_comparisons(self)
+
+    @cached_property
+    def comparisons_after_the_last_epoch(self):
+        return verdicts.judge_comparisons(self, late=False)
 
     @cached_property
     def effects(self):
@@ -137,26 +199,18 @@ class Study:
         lines = "".join(map(to_line, self.records))
         return {
             "rule": verdicts.__doc__,
-            "confidence": CONFIDENCE,
+            "level": self.claims.protocol.level,
             "records": {
                 "file": TABLE,
                 "number": len(self.records),
                 "sha256": hashlib.sha256(lines.encode()).hexdigest(),
             },
-            "numbers": [
-                {
-                    "name": number.name,
-                    "label": number.label,
-                    "reported": number.reported,
-                    "mean": _finite(number.sample.mean),
-                    "range_of_runs": _interval(number.sample.range_of_runs),
-                    "percentile": _finite(number.sample.percentile(number.reported)),
-                    "seeds": number.sample.num_seeds,
-                    "verdict": number.verdict,
-                }
-                for number in self.numbers
+            "numbers": [_number(number) for number in self.numbers],
+            "step_sizes": [_number(number) for number in self.step_sizes],
+            "comparisons": [
+                _comparison(comparison) | {"after_the_last_epoch": _measured(last)}
+                for comparison, last in zip(self.comparisons, self.comparisons_after_the_last_epoch, strict=True)
             ],
-            "comparisons": [_comparison(comparison) for comparison in self.comparisons],
             "beyond": [
                 {
                     "name": search.name,
@@ -175,16 +229,51 @@ class Study:
         write_at_once(folder / VERDICTS, json.dumps(self.verdicts, indent=1, ensure_ascii=False) + "\n")
 
 
+def _on_one_kind(records):
+    return len({(record["device"], record.get("processor")) for record in records}) == 1
+
+
+def _number(number):
+    return {
+        "name": number.name,
+        "label": number.label,
+        "reported": number.reported,
+        "mean": _finite(number.sample.mean),
+        "range_of_runs": _interval(number.range_of_runs),
+        "percentile": _finite(number.sample.percentile(number.reported)),
+        "p": _finite(number.corrected),
+        "seeds": number.sample.num_seeds,
+        "deterministic": number.is_deterministic,
+        "exploratory": number.exploratory,
+        "verdict": number.verdict,
+    }
+
+
 def _comparison(comparison):
-    entry = {"name": comparison.name, "figure": comparison.figure, "claim": comparison.claim}
-    entry |= {"relation": comparison.relation, "pairs": len(comparison.pairs), "verdict": comparison.verdict}
     pair = comparison.least_favourable or Pair((), ())
-    return entry | {
+    entry = {
+        "name": comparison.stated.name,
+        "figure": comparison.stated.figure,
+        "claim": comparison.stated.text,
+        "ours": comparison.stated.ours,
+        "relation": comparison.stated.relation,
+        "pairs": len(comparison.pairs),
+        "least_favourable": pair.label,
         "reported": _finite(pair.reported),
+    }
+    about = {"deterministic": comparison.is_deterministic, "exploratory": comparison.exploratory}
+    return entry | _measured(comparison) | about
+
+
+def _measured(comparison):
+    pair = comparison.least_favourable or Pair((), ())
+    return {
+        "verdict": comparison.verdict,
         "effect": _finite(pair.difference.mean),
-        "interval": _interval(pair.difference.interval),
-        "p": _finite(pair.corrected),
-        "seeds": pair.difference.num_seeds,
+        "interval": _interval(comparison.interval),
+        "p": _finite(comparison.corrected),
+        "p_of_sign_flips": _finite(pair.difference.p_of_sign_flips(pair.margin)),
+        "seeds": comparison.num_seeds,
     }
 
 

@@ -3,10 +3,11 @@
 import json
 import time
 
+from common import fashion_mnist
 from common.errors import UserError
 from common.files import write_at_once
 from common.parameters import check_parameters
-from study.record import COLUMNS, IN_EVERY_RECORD, IN_KEY, TRAINING_VERSION, determinants, flaw_of, record_key, to_line
+from study.record import COLUMNS, IN_EVERY_RECORD, IN_KEY, determinants, flaw_of, record_key, to_line
 
 TABLE = "runs.jsonl"  # in a folder of figures: every record
 
@@ -51,10 +52,9 @@ def read_records(path):
 def merge(path, new):
     """Merge new records into a table of records, one a run, sorted by setting and seed, and return them all.
 
-    A new record replaces the old one of the same run. Those of an older version of the training code are left out.
+    A new record replaces the old one of the same run. Those of older versions of the training code stay.
     """
-    old = [record for record in read_records(path) if record["training_version"] == TRAINING_VERSION]
-    merged = {record_key(record): record for record in [*old, *new]}
+    merged = {record_key(record): record for record in [*read_records(path), *new]}
     records = sorted(
         merged.values(),
         key=lambda record: (record["notebook"], *_sortable(record), record["seed"], record_key(record)),
@@ -95,16 +95,17 @@ def select(records, parameters):
     """Pick the records of a setting, one a seed, sorted by seed; parameters as those of a run, whatever the seed.
 
     A longer run counts as well, if it `can_be_cut` to its first epochs, where the setting's own was not run; it then
-    no longer says which images were recognised.
+    no longer says which images were recognised. Of the same run by several versions of the training code the newest
+    counts, whose random numbers may be others, but whose experiment is the same.
     """
     setting, num_epochs = determinants(parameters), parameters["num_epochs"]
     cuttable = can_be_cut(parameters)
     names = [name for name in IN_KEY if name not in ("seed", "num_epochs")]
     by_seed = {}
-    for record in sorted(records, key=lambda record: record["num_epochs"], reverse=True):
+    for record in sorted(records, key=lambda record: (record["training_version"], -record["num_epochs"])):
         if all(record.get(name) == setting.get(name) for name in names):
             fits = record["num_epochs"] >= num_epochs if cuttable else record["num_epochs"] == num_epochs
-            if fits and record["training_version"] == TRAINING_VERSION:
+            if fits and record["data"] == fashion_mnist.CHECKSUM:
                 by_seed[record["seed"]] = _first_epochs(record, num_epochs)
     return [by_seed[seed] for seed in sorted(by_seed)]
 

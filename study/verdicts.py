@@ -1,238 +1,167 @@
-"""What the records say about the claims, by rules fixed before the runs.
+"""What the records say about the claims. The rule was committed before the first run that counts.
 
-* A reported **number** holds if it lies in the range where one more run of its setting would fall with 95 %
-  probability (Student's prediction interval), and is contradicted otherwise.
-* **A is better than B** by more than a margin, mostly 0: the two are paired by seed, so that they share their first
-  weights where their nets are alike, and the order of the images where their batches are. A t-test of the differences
-  against the margin, corrected after Holm for all comparisons made, finds a difference on the claimed side (holds), on
-  the other side (contradicted), or none (not distinguishable).
-* **A is no better than B**: contradicted if A is better by that test, holds if B is better by it or if the whole 95 %
-  interval of the difference lies below 0.2 points, and not distinguishable otherwise.
-* A claim about several pairs holds if it holds for each, and is contradicted if it is for one.
+* What is compared is a run's late accuracy: the mean test accuracy of its last three epochs. Two settings are paired
+  by seed, so that they share their first weights where their nets are alike, and the order of the images where their
+  batches are.
+* **A is better than each of some others** by more than a margin, mostly 0: the gain is the smallest true difference of
+  these pairs, less the margin. The claim *holds* if the gain's interval lies above 0, is *contradicted* if it lies
+  below, is *practically equal* if it lies within 0.2 points on both sides of 0, and is *undecided* otherwise.
+* **None is better**: the gain is the largest true difference. The claim *holds* if the interval ends below 0.2 points,
+  and is *contradicted* if it lies above 0 and doesn't.
+* **Accuracy rises** from setting to setting: the gain is the rise of the straight line through them, judged likewise.
+* The interval is Student's. Its level is such that a false decision on any claim has a probability of 5 % over all of
+  them together: after Holm, over the claims whose runs scatter. Outcomes that are the same with every seed are called
+  *deterministic* and have no test.
+* Verdicts rest on the protocol's seeds alone, once all of them are there for every setting of a claim, each seed's
+  runs on one kind of processor. Until then earlier seeds give them, and they are *exploratory*.
 * With fewer than three seeds nothing is decided.
 """
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import cached_property
 
 import numpy as np
 from scipy import stats
 
-from common import formatting
-from study import claims
-from study.outcomes import (
-    CONTRADICTED,
-    DIFFERENT,
-    EQUIVALENT,
-    HOLDS,
-    IDENTICAL,
-    LEAST_SEEDS,
-    UNDECIDED,
-    UNTESTED,
-)
-from study.record import COLUMNS
-from study.samples import CONFIDENCE, ROUNDING, Sample, holm
-from study.table import select
-
-NEGLIGIBLE = 0.002  # 0.2 points: a gain below this counts as none
-
-
-# Numbers
-
-
-@dataclass(frozen=True)
-class Number:
-    """A reported accuracy and the runs of its setting.
-
-    Attributes:
-        name: of the figure or the sweep.
-        label: what it is, for tables: the figure or the sweep, and what is changed.
-        setting: with all its parameters.
-    """
-
-    name: str
-    label: str
-    reported: float
-    sample: Sample
-    setting: dict
-
-    @property
-    def verdict(self):
-        if self.sample.num_seeds < LEAST_SEEDS:
-            return UNTESTED
-        low, high = self.sample.range_of_runs
-        return HOLDS if low - ROUNDING <= self.reported <= high + ROUNDING else CONTRADICTED
-
-
-def judge_numbers(study):
-    """Compare every reported accuracy, each once, with the runs of its setting.
-
-    Returns:
-        A list of `Number`, figures first.
-    """
-    numbers = [
-        Number(
-            figure.name,
-            f"Figure {figure.number}: {figure.change}",
-            figure.reported,
-            study.sample_of(figure.setting),
-            figure.setting,
-        )
-        for figure in study.claims.figures.values()
-    ]
-    of_figures = [number.setting for number in numbers]
-    for sweep in study.claims.sweeps.values():
-        for reported in sweep.reported:
-            if not any(claims.are_same(reported.setting, setting) for setting in of_figures):
-                label = f"{sweep.label}: {_changes(reported.changes)}"
-                sample = study.sample_of(reported.setting)
-                numbers.append(Number(sweep.name, label, reported.accuracy, sample, reported.setting))
-    return numbers
-
-
-def _changes(changes):
-    """Put the parameters that a setting changes into words; a list of names says by itself what it is."""
-    words = []
-    for name, value in changes.items():
-        title = "epochs" if name == "num_epochs" else formatting.words(name)
-        written = formatting.parameter(value)
-        words.append(written if isinstance(value, list) else f"{title} {written}")
-    return ", ".join(words)
-
-
-def luck(numbers):
-    """Say how far up reported numbers lie among our runs, on average over those whose runs scatter.
-
-    Returns:
-        The mean percentile, in [0, 1], and the probability that chance alone brings it as far up or farther, by the
-        normal approximation to the mean of independent percentiles; nan for both if no runs scatter.
-    """
-    percentiles = [number.sample.percentile(number.reported) for number in numbers if number.sample.deviation > 0]
-    if not percentiles:
-        return float("nan"), float("nan")
-    mean = float(np.mean(percentiles))
-    return mean, float(stats.norm.sf((mean - 0.5) * (12 * len(percentiles)) ** 0.5))
-
-
-def report_steps(study):
-    """List the report's steps from Figure 3 on: the results of each two figures that follow each other."""
-    names = list(study.claims.figures)[1:]  # the step from guessing to learning is of another size
-    return [
-        (study.figures[before], study.figures[after])
-        for before, after in pairwise(names)
-        if {before, after} <= study.figures.keys()
-    ]
-
-
-def by_chance(before, after):
-    """Return the difference that single runs of two figures' settings exceed in 5 % of cases if these are equal.
-
-    By the normal distribution, with the deviations between the seeds of each; nan with a single seed.
-    """
-    quantile = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
-    return quantile * (before.sample.deviation**2 + after.sample.deviation**2) ** 0.5
-
-
-def agreement(record, table):
-    """Say how one more run agrees with a table's: identical to the last bit, equivalent, or different.
-
-    Args:
-        record: of the run.
-        table: records, among them some of the same setting.
-
-    Returns:
-        A phrase that begins with `IDENTICAL`, `EQUIVALENT`, `DIFFERENT` or, for fewer than three seeds, `UNTESTED`.
-    """
-    measured = [name for name in (*COLUMNS, "correct") if name in record]
-    same_setting = select(table, record)
-    for other in same_setting:
-        if all(other.get(name) == record[name] for name in (*measured, "seed")):
-            return IDENTICAL
-    sample, accuracy = Sample.of(same_setting), record["test_accuracy"]
-    if sample.num_seeds < LEAST_SEEDS:
-        return f"{UNTESTED} to compare with, and not identical"
-    low, high = sample.range_of_runs
-    verdict = EQUIVALENT if low - ROUNDING <= accuracy <= high + ROUNDING else DIFFERENT
-    return (
-        f"{verdict}: {formatting.accuracy(accuracy)}, one more of the {sample.num_seeds} runs would fall into "
-        f"{formatting.interval((low, high), formatting.accuracy)}"
-    )
-
-
-# Comparisons
+from study import claims, rule
+from study.outcomes import LEAST_SEEDS, UNTESTED
+from study.reported import changes_in_words
+from study.samples import Pair, late_accuracy
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim that one setting is better, or no better, than another, or one of several than each of several.
+    """A claim and the runs of its settings.
 
     Attributes:
-        claim: in words.
-        figure: number of the figure that it belongs to.
-        relation: "better" or "no_better".
+        stated: the `claims.Claim`.
         pairs: a tuple of `Pair`.
+        protocol: the `claims.Protocol` by which it is judged.
+        exploratory: whether the runs are not those of the protocol.
+        in_order: of a rising claim the accuracies (settings, seeds), else None.
+        corrected: p after Holm's correction; nan if there are too few runs, or these don't scatter.
+        times: by how many times smaller than the level it has to be.
     """
 
-    name: str
-    claim: str
-    figure: int
-    relation: str
+    stated: claims.Claim
     pairs: tuple
+    protocol: claims.Protocol
+    exploratory: bool = True
+    in_order: np.ndarray | None = None
+    corrected: float = float("nan")
+    times: int = 1
+
+    @property
+    def num_seeds(self):
+        return min(pair.difference.num_seeds for pair in self.pairs)
+
+    @property
+    def is_deterministic(self):
+        return self.num_seeds >= LEAST_SEEDS and all(pair.is_deterministic for pair in self.pairs)
+
+    @property
+    def excess(self):
+        """Differences less the margin, (pairs, seeds)."""
+        return np.array([pair.excess for pair in self.pairs])
+
+    @cached_property
+    def p_of_decisions(self):
+        """Before any correction, in the order of `rule.DECISIONS`, one-sided."""
+        if self.num_seeds < LEAST_SEEDS:
+            return np.full(len(rule.DECISIONS), np.nan)
+        return rule.p_values(self.stated.relation, self.excess, self.protocol.epsilon)
+
+    @property
+    def p(self):
+        """Of the claim, before Holm's correction; nan if there is nothing to test."""
+        return float("nan") if self.is_deterministic else float(rule.p_of_claim(self.p_of_decisions))
+
+    @property
+    def level(self):
+        """At which it is decided, after Holm."""
+        return self.protocol.level / self.times
 
     @property
     def verdict(self):
-        verdicts = [self.verdict_on(pair) for pair in self.pairs]
-        for verdict in (CONTRADICTED, UNTESTED, UNDECIDED):
-            if verdict in verdicts:
-                return verdict
-        return HOLDS
+        return UNTESTED if self.num_seeds < LEAST_SEEDS else rule.decide(self.p_of_decisions, self.level)
 
-    def verdict_on(self, pair):
-        """Return the verdict on one of the pairs."""
-        if pair.difference.num_seeds < LEAST_SEEDS:
-            return UNTESTED
-        if self.relation == "better":
-            return HOLDS if pair.is_better else CONTRADICTED if pair.is_not_better else UNDECIDED
-        if pair.is_better:
-            return CONTRADICTED
-        negligible = pair.difference.interval[1] < pair.margin + NEGLIGIBLE
-        return HOLDS if pair.is_not_better or negligible else UNDECIDED
+    @property
+    def interval(self):
+        """Of the least favourable difference, at the level at which the claim is decided."""
+        if self.num_seeds < 2:
+            return float("nan"), float("nan")
+        low, high = rule.interval(self.stated.relation, self.excess, self.level)
+        return low + self.pairs[0].margin, high + self.pairs[0].margin
 
     @property
     def least_favourable(self):
-        """The pair that speaks most against the claim, among those with enough seeds; None if no pair has runs."""
-        sign = 1 if self.relation == "better" else -1
-        tested = [pair for pair in self.pairs if pair.difference.num_seeds]
-        return min(
-            tested,
-            key=lambda p: (p.difference.num_seeds < LEAST_SEEDS, sign * (p.difference.mean - p.margin)),
-            default=None,
-        )
+        """The pair that speaks most against the claim; None if there are no runs."""
+        sign = -1 if self.stated.relation == "no_better" else 1
+        return min(self.pairs, key=lambda pair: sign * pair.difference.mean) if self.num_seeds else None
+
+    @property
+    def share_of_ladders(self):
+        """Of the seeds, the share with which accuracy rises at each step of a rising claim."""
+        return float((np.diff(self.in_order, axis=0) > 0).all(0).mean())
+
+    @property
+    def p_of_page(self):
+        """Of Page's test for a trend of the ranks, one-sided: a check on a rising claim."""
+        return float(stats.page_trend_test(self.in_order.T, method="asymptotic").pvalue)
 
 
-def judge_comparisons(study):
-    """Test every comparison of the claims.
+def judge_comparisons(study, late=True):
+    """Judge every comparison of the claims, their p-values corrected together.
+
+    Args:
+        late: whether by late accuracies, as the rule says, or by those after the last epoch, to see what that changes.
 
     Returns:
-        A list of `Comparison`, their p-values corrected together.
+        A list of `Comparison`.
     """
+    protocol = study.claims.protocol
+    late_epochs = protocol.late_epochs if late else 1
+    comparisons = [_compare(study, claim, late_epochs) for claim in study.claims.comparisons.values()]
+    corrected, times = rule.correct([comparison.p for comparison in comparisons], protocol.level)
+    corrections = zip(comparisons, corrected.tolist(), times.tolist(), strict=True)
+    return [replace(comparison, corrected=p, times=number) for comparison, p, number in corrections]
+
+
+def _compare(study, claim, late_epochs):
+    settings = [setting for _, setting in claim.runs]
+    runs, decides = study.runs_of(settings)
+    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in runs)))
+    accuracies = np.array([[late_accuracy(by_seed[s], late_epochs) for s in seeds] for by_seed in runs])
+
+    def measured(setting):
+        return accuracies[settings.index(setting)]
 
     def reported(setting):
         same = (number.reported for number in study.numbers if claims.are_same(setting, number.setting))
         return next(same, float("nan"))
 
-    comparisons = []
-    for claim in study.claims.comparisons.values():
-        pairs = tuple(
-            replace(study.pair_of(a, b, claim.margin), reported=reported(a) - reported(b)) for a, b in claim.pairs
+    def pair(first, second):
+        gap = reported(first) - reported(second)
+        return Pair(
+            tuple(measured(first).tolist()),
+            tuple(measured(second).tolist()),
+            claim.margin,
+            claim.relative,
+            gap / reported(second) if claim.relative else gap,
+            _difference_in_words(first, second),
         )
-        comparisons.append(Comparison(claim.name, claim.text, claim.figure, claim.relation, pairs))
-    p_values = [pair.p for comparison in comparisons for pair in comparison.pairs]
-    corrected, num_tested = iter(holm(p_values)), np.count_nonzero(~np.isnan(p_values))
-    return [
-        replace(
-            comparison,
-            pairs=tuple(replace(pair, corrected=next(corrected), num_tested=num_tested) for pair in comparison.pairs),
-        )
-        for comparison in comparisons
-    ]
+
+    if claim.relation == "rising":
+        start, risen = accuracies[0], accuracies[0] + rule.rise(accuracies)
+        in_all = float(rule.rise(np.array([[reported(setting)] for setting in settings]))[0])
+        line = Pair(tuple(risen.tolist()), tuple(start.tolist()), reported=in_all, label="last against first")
+        return Comparison(claim, (line,), study.claims.protocol, not decides, accuracies)
+    pairs = tuple(pair(first, second) for first, second in claim.pairs)
+    return Comparison(claim, pairs, study.claims.protocol, not decides)
+
+
+def _difference_in_words(first, second):
+    """Say in what two settings differ, such as "rate 0.1 against 0.2"."""
+    names = [n for n in first if n != "num_rounds" and n in second and first[n] != second[n]]
+    mine, other = (changes_in_words({name: setting[name] for name in names}) for setting in (first, second))
+    return f"{mine} against {other}"

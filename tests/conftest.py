@@ -245,7 +245,7 @@ def unpublished(monkeypatch):
     """Let a batch in this process leave its records and its table, without drawings and without a PDF."""
     from report import publish
 
-    monkeypatch.setattr(publish, "publish", lambda folder, overrides: Study.read(folder, overrides))
+    monkeypatch.setattr(publish, "publish", Study.read)
 
 
 # For the tests in a browser

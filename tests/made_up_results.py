@@ -6,28 +6,36 @@ import numpy as np
 from conftest import made_up_record, study_of
 
 from study import claims
+from study.claims import Claim
+from study.reported import Number
 from study.samples import Pair, Sample
-from study.verdicts import Comparison, Number
+from study.verdicts import Comparison
 
 SWITCHED_ON = 0.02  # what batch normalisation is worth in `factorial_study`
-PAIR = Pair((0.90, 0.91, 0.92), (0.85, 0.86, 0.88), corrected=0.004)
-WEAK_PAIR = Pair((0.90, 0.90, 0.90), (0.85, 0.91, 0.90), corrected=1.0)
+PROTOCOL = claims.load().protocol
+PAIR = Pair((0.90, 0.91, 0.92), (0.85, 0.86, 0.88), label="one")  # 5, 5 and 4 points
+WEAK_PAIR = Pair((0.90, 0.90, 0.90), (0.85, 0.91, 0.90), label="other")
 
 
 def number(reported, *accuracies, name="figure_4"):
     """Make up a reported number and the accuracies of its runs."""
-    return Number(name, "Figure 4: a change", reported, Sample(accuracies), {})
+    sample = Sample(accuracies)
+    judged = Number(name, "Figure 4: a change", reported, sample, {}, best=sample, exploratory=False)
+    return replace(judged, corrected=judged.p)
 
 
-def comparison(*pairs, figure=3, claim="A helps", relation="better"):
-    """Make up a claim about some pairs of settings."""
-    return Comparison("a", claim, figure, relation, pairs)
+def comparison(*pairs, figure=3, claim="A helps", relation="better", ours="", **judged):
+    """Make up a claim about some pairs of settings, alone among claims."""
+    stated = Claim("a", figure, claim, ours, relation, (), (), 0.0, False)
+    made_up = Comparison(stated, pairs, PROTOCOL, exploratory=False)
+    return replace(made_up, corrected=made_up.p, **judged)
 
 
 def study_with(**results):
     """Build a study without records that holds results as if it had come to them: numbers, comparisons, effects …"""
     study = study_of([])
-    study.__dict__.update({"numbers": [], "comparisons": [], **results})
+    study.__dict__.update({"numbers": [], "step_sizes": [], "comparisons": [], **results})
+    study.__dict__.setdefault("comparisons_after_the_last_epoch", study.comparisons)
     return study
 
 

@@ -120,12 +120,18 @@ def test_what_is_read_is_what_is_written():
     for name, entry in WRITTEN["comparisons"].items():
         claim = CLAIMS.comparisons[name]
         assert claim.name == name
-        assert claim.relation in entry
+        assert claim.relation in entry or (claim.relation == "better" and "ladder" in entry)
         assert (claim.figure, claim.text, claim.margin) == (entry["figure"], entry["claim"], entry.get("margin", 0))
+        assert (claim.ours, claim.relative) == (entry.get("ours", ""), entry.get("relative", False))
     for name, entry in WRITTEN["beyond"].items():
         search = CLAIMS.beyond[name]
         assert (search.name, search.limit, search.chosen) == (name, entry["limit"], entry["chosen"])
         assert list(search.candidates) == list(entry["candidates"])
+    protocol, entry = CLAIMS.protocol, WRITTEN["protocol"]
+    assert [protocol.seeds[0], protocol.seeds[-1]] == entry["seeds"]
+    assert {name: getattr(protocol, name) for name in ("late_epochs", "epsilon", "level")}.items() <= entry.items()
+    besides = {name: group["seeds"] for group in entry["besides"] for name in group["runs"]}
+    assert {name: [seeds[0], seeds[-1]] for name, seeds in protocol.besides.items()} == besides
     factorial = CLAIMS.factorial
     written = {"notebook": factorial.notebook, "factors": factorial.factors, "steps": factorial.steps}
     assert written == WRITTEN["factorial"]
@@ -282,7 +288,7 @@ def test_a_comparison_is_about_different_settings_that_a_run_can_have():
 
 
 def test_a_comparison_with_a_sweep_is_one_with_each_other_setting_of_it():
-    numbers = {"he": 1, "grid": 26, "epochs": 2, "weight_decay_sweep": 5, "n01_epochs": 2}
+    numbers = {"he": 1, "grid": 26, "epochs_128_0.1": 2, "weight_decay_sweep": 5, "n01_epochs": 2}
     assert {name: len(CLAIMS.comparisons[name].pairs) for name in numbers} == numbers
 
 
@@ -293,6 +299,44 @@ def test_a_comparison_of_two_sweeps_is_one_of_each_with_each(tmp_path):
     pairs = claims.read(write_yaml(tmp_path / "claims.yaml", changed)).comparisons["both"].pairs
     first = [*CLAIMS.sweeps["smaller_batches"].settings, DEFAULTS["figure_9"]]
     assert list(pairs) == list(product(first, CLAIMS.sweeps["dropout"].settings))
+
+
+def test_a_ladder_is_a_claim_about_each_step_and_a_rise_one_about_its_ends():
+    figures = [DEFAULTS[f"figure_{number}"] for number in range(3, 10)]
+    ladder, rise = CLAIMS.comparisons["every_step"], CLAIMS.comparisons["step_by_step"]
+    assert ladder.relation == "better"
+    assert list(ladder.pairs) == list(zip(figures[1:], figures, strict=False))
+    assert rise.relation == "rising"
+    assert rise.pairs == ((figures[-1], figures[0]),)
+    for claim in (ladder, rise):
+        assert list(claim.runs) == [(f"figure_{number}", DEFAULTS[f"figure_{number}"]) for number in range(3, 10)]
+
+
+def test_a_claim_lists_every_setting_of_its_pairs_with_a_notebook_that_runs_it():
+    for claim in CLAIMS.comparisons.values():
+        listed = {as_run(setting) for _, setting in claim.runs}
+        assert {as_run(setting) for pair in claim.pairs for setting in pair} <= listed
+        for notebook, setting in claim.runs:
+            assert setting.keys() == DEFAULTS[notebook].keys()
+
+
+def test_the_report_gives_a_best_number_of_epochs_for_each_pair_of_the_grid():
+    """Nine statements: each about the two other numbers of epochs of the same batch size and rate."""
+    grid = CLAIMS.sweeps["grid"]
+    statements = {name: claim for name, claim in CLAIMS.comparisons.items() if name.startswith("epochs_")}
+    assert len(statements) == 9
+    for row in grid.reported:
+        claim = statements[f"epochs_{row.changes['batch_size']}_{row.changes['learning_rate']}"]
+        best = as_run(row.setting)
+        all_three = {as_run(row.setting | {"num_epochs": num_epochs}) for num_epochs in grid.vary["num_epochs"]}
+        expected = {(best, other) for other in all_three - {best}}
+        assert {(as_run(first), as_run(second)) for first, second in claim.pairs} == expected
+
+
+def test_the_report_gives_18_numbers():
+    stated = [figure.setting for figure in CLAIMS.figures.values()]
+    stated += [reported.setting for sweep in CLAIMS.sweeps.values() for reported in sweep.reported]
+    assert len({as_run(setting) for setting in stated}) == 18
 
 
 # The factorial
@@ -383,6 +427,10 @@ REQUIRED = [
     "scales.accuracy",
     "comparisons",
     *(f"comparisons.grid.{key}" for key in ("figure", "claim", "than")),
+    "protocol",
+    *(f"protocol.{key}" for key in ("seeds", "late_epochs", "epsilon", "level", "besides")),
+    "protocol.besides.0.runs",
+    "protocol.besides.0.seeds",
 ]
 WRONG = [
     ("figures", []),
@@ -458,7 +506,21 @@ WRONG = [
     ("comparisons.he.than", {"learning_rate": 0.1}),
     ("comparisons.he.than.notebook", "figure_1"),
     ("comparisons.he.than", {"sweep": "grid", "learning_rate": 0.1}),
-    ("comparisons.epochs.than.1", {"notebok": "figure_5"}),
+    ("comparisons.augmentation_parts.than.1", {"notebok": "figure_5"}),
+    ("comparisons.he.relative", "yes"),
+    ("comparisons.n01_epochs.ours", ["20"]),
+    ("comparisons.step_by_step.rising", [{"notebook": "figure_3"}]),
+    ("comparisons.every_step.ladder", {"notebook": "figure_3"}),
+    ("protocol", []),
+    ("protocol.seeds", 100),
+    ("protocol.seeds", [100]),
+    ("protocol.seeds.0", -1),
+    ("protocol.late_epochs", 0),
+    ("protocol.epsilon", 0),
+    ("protocol.level", 1),
+    ("protocol.besides", {}),
+    ("protocol.besides.0.runs", "figures"),
+    ("protocol.besides.0.seeds", [100, 101, 102]),
 ]
 
 
@@ -494,6 +556,8 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_place(tmp_path, place, valu
         ("beyond.no_limit.cost", "high"),
         ("scales.loss", [0, 1, 2]),
         ("comparisons.he.worse", {"notebook": "figure_4"}),
+        ("protocol.margin", 0.1),
+        ("protocol.besides.0.why", "x"),
     ],
 )
 def test_an_unknown_key_is_named_with_its_place(tmp_path, place, value):
@@ -506,6 +570,14 @@ def test_an_unknown_key_is_named_with_its_place(tmp_path, place, value):
 def test_a_comparison_says_either_better_or_no_better(tmp_path, edit):
     place = "comparisons.dropout." + ("no_better" if edit is remove else "better")
     assert ", at comparisons.dropout: " in refusal_of(tmp_path / "claims.yaml", edited(place, edit))
+
+
+@pytest.mark.parametrize("form", ["ladder", "rising"])
+def test_settings_in_order_are_compared_with_no_others(tmp_path, form):
+    figures = [{"notebook": f"figure_{number}"} for number in (3, 4, 5)]
+    comparison = {"figure": 9, "claim": "A", form: figures, "than": {"notebook": "figure_2"}}
+    refusal = refusal_of(tmp_path / "claims.yaml", edited("comparisons.both", put(comparison)))
+    assert ", at comparisons.both" in refusal
 
 
 @pytest.mark.parametrize(
@@ -528,6 +600,9 @@ def test_the_name_of_an_unknown_sweep_is_refused_with_its_place(tmp_path, place,
         ("factorial.steps", {"momentum": ["figure_5", "figure_6"]}, "factorial.steps: there is no factor 'momentum'"),
         ("factorial.steps.Adam.1", "figure_10", "factorial.steps.Adam: there is no figure_10 under figures"),
         ("beyond.no_limit.chosen", "none", "beyond.no_limit.chosen: there is no candidate 'none'"),
+        ("protocol.besides.0.runs", ["grids"], "protocol.besides.0.runs: there is no 'grids'"),
+        ("protocol.besides.0.seeds", [107, 100], "protocol.besides.0.seeds: expected the first and the last"),
+        ("protocol.seeds", [131, 100], "protocol.seeds: expected the first and the last"),
     ],
 )
 def test_the_name_of_an_unknown_factor_figure_or_candidate_is_refused_with_its_place(tmp_path, place, value, refusal):

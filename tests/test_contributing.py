@@ -50,7 +50,7 @@ def test_a_figure_a_claim_and_a_sweep_run_and_reach_the_report_without_a_change_
     assert {record["notebook"] for record in table} == {"figure_10"}
     assert (tmp_path / "figures" / "figure_10.svg").exists()
     text = pdf_text(tmp_path / "figures" / "report.pdf")
-    for words in ("Figure 10: twice the learning rate", "Twice the learning rate helps", "Figure 11: "):
+    for words in ("Figure 10: twice the learning rate", "Twice the learning rate helps", "Figure 12: "):
         assert words in text
 
 
@@ -75,15 +75,18 @@ def test_a_figure_without_a_notebook_is_one_clear_line(extended, tmp_path, monke
         claims.read(path)
 
 
-def test_an_optimizer_and_an_augmentation_are_added_by_one_edit_and_one_command(tmp_path):
+def test_an_optimizer_and_an_augmentation_are_added_by_an_edit_or_two_and_one_command(tmp_path):
     project = copy_project(tmp_path / "project")
-    path = project / "common" / "parameters.py"
-    text = path.read_text(encoding="utf-8")
-    text = text.replace('"AdamW")', '"AdamW", "RMSprop")', 1)
-    text = text.replace(
-        "AUGMENTATIONS = {", 'AUGMENTATIONS = {\n    "RandomVerticalFlip": Augmentation({}, cost=3.0),', 1
-    )
-    path.write_text(text, encoding="utf-8")
+    for module, found, put in (
+        ("parameters", '"AdamW")', '"AdamW", "NAdam")'),
+        ("parameters", "AUGMENTATIONS = {", 'AUGMENTATIONS = {"RandomVerticalFlip": 3.0, '),
+        ("augmentation", "NUMBERS = {", 'NUMBERS = {"RandomVerticalFlip": 1, '),
+        ("augmentation", "CHANGES = {", 'CHANGES = {"RandomVerticalFlip": lambda X, numbers: X.flip(-2),'),
+    ):
+        path = project / "common" / f"{module}.py"
+        text = path.read_text(encoding="utf-8")
+        assert text.count(found) == 1
+        path.write_text(text.replace(found, put), encoding="utf-8")
 
     def python(*command):
         done = subprocess.run([sys.executable, *command], cwd=project, capture_output=True, text=True, timeout=300)
@@ -92,19 +95,19 @@ def test_an_optimizer_and_an_augmentation_are_added_by_one_edit_and_one_command(
 
     python("colab.py", "stamp")
     (cell,) = (c for c in nbformat.read(project / "notebooks" / "figure_4.ipynb", 4).cells if c.id == "parameters")
-    assert '# @param ["SGD", "Adam", "AdamW", "RMSprop"] #' in cell.source
-    new = ["-p", "optimizer_name", "RMSprop", "-p", "augmentation", "['RandomVerticalFlip']"]
+    assert '# @param ["SGD", "SGD_momentum", "RMSprop", "Adam", "AdamW", "NAdam"] #' in cell.source
+    new = ["-p", "optimizer_name", "NAdam", "-p", "augmentation", "['RandomVerticalFlip']"]
     lists = [python("reproduce.py", "4", "--list", *options) for options in ([], new)]
     usual, slower = (int(re.search(r"^ *(\d+):\d+  figure_4", text, re.MULTILINE)[1]) for text in lists)
     assert slower >= 3 * usual
     controls = "from report.panels.training import make_controls; c = make_controls(); print(c['{}'].options)"
-    assert "RMSprop" in python("-c", controls.format("optimizer_name"))
+    assert "NAdam" in python("-c", controls.format("optimizer_name"))
     assert "RandomVerticalFlip" in python("-c", controls.format("augmentation"))
-    new = ["-p", "optimizer_name", "RMSprop", "-y", "augmentation: [RandomVerticalFlip]"]
+    new = ["-p", "optimizer_name", "NAdam", "-y", "augmentation: [RandomVerticalFlip]"]
     python("-m", "papermill", "notebooks/figure_4.ipynb", "out.ipynb", *TINY, *new)
     (path,) = (project / "runs").glob("*.json")
     record = json.loads(path.read_text(encoding="utf-8"))
-    assert (record["optimizer_name"], record["augmentation"]) == ("RMSprop", ["RandomVerticalFlip"])
+    assert (record["optimizer_name"], record["augmentation"]) == ("NAdam", ["RandomVerticalFlip"])
 
 
 # What the batch says before it runs

@@ -232,6 +232,16 @@ def test_a_live_curve_is_drawn_in_the_projects_style_whatever_matplotlib_is_set_
     assert figure.axes[0].xaxis.label.get_size() == 9
 
 
+def test_own_runs_are_marked_in_both_panels_and_within_the_close_up():
+    own = [{**HISTORY[0], "test_accuracy": 0.2}, {**HISTORY[0], "test_accuracy": 0.3}]
+    figure = plot_curves([HISTORY], own=[own])
+    for axes in figure.axes:
+        (marks,) = [line for line in axes.lines if line.get_marker() == "x"]
+        assert (list(marks.get_xdata()), list(marks.get_ydata())) == ([1, 2], [0.2, 0.3])
+    assert figure.axes[1].get_ylim()[0] < 0.3
+    assert "test accuracy, your own run" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
 # Words
 
 

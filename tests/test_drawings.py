@@ -71,7 +71,7 @@ def test_the_committed_figures_have_three_seeds_or_more_of_the_reports_settings(
     for name, figure in claims.load().figures.items():
         records = committed.figures[name].records
         seeds = [record["seed"] for record in records]
-        assert {0, 1, 2} <= set(seeds)
+        assert len(seeds) >= 3
         assert seeds == sorted(set(seeds))
         stated = {parameter: value for parameter, value in figure.stated.items() if parameter != "num_rounds"}
         for record in records:

@@ -9,6 +9,7 @@ from common.device import get_device
 from common.errors import Interrupted, UserError
 from common.fashion_mnist import DataError
 from common.parameters import ParameterError, check_parameters
+from model import Net, get_possible_patches
 from study.claims import ClaimsError
 from study.notebooks import NotebookError
 from study.table import TABLE, read_records
@@ -29,6 +30,11 @@ def test_mistakes_that_can_be_made_in_a_notebook_are_shown_so(tmp_path):
         lambda: check_parameters({"seed": -1}),
         lambda: get_device("cuda:77"),
         lambda: read_records(tmp_path / TABLE),
+        lambda: mu.get_optimizer("SGD", torch.nn.Linear(1, 1).parameters(), -0.1),
+        lambda: mu.load_data_fashion_mnist(10, device="cpu", augmentation=["Mixup"]),
+        lambda: get_possible_patches(785),
+        lambda: Net(28, 4, 14, [256, 128], 10),
+        lambda: mu.evaluate_accuracy(torch.nn.Linear(1, 1), []),
     ):
         with pytest.raises(UserError):
             mistake()

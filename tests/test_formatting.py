@@ -20,7 +20,7 @@ BELOW = "<\N{NO-BREAK SPACE}0.001"
             formatting.p_value,
             {0.214: "0.214", 0.001: "0.001", 0.00099: BELOW, 1: "1.000", NAN: "–"},
         ),
-        (formatting.p_equals, {0.214: "p = 0.214", 0.00099: f"p {BELOW}", NAN: "p = –"}),
+        (formatting.p_equals, {0.214: "p = 0.214", 0.00099: f"p\N{NO-BREAK SPACE}{BELOW}", NAN: "p = –"}),
         (formatting.percent, {0.53: "53\N{NO-BREAK SPACE}%", 1: "100\N{NO-BREAK SPACE}%", NAN: "–"}),
         (formatting.percentile, {0.53: "53", 0.996: "100", NAN: "–"}),
         (formatting.words, {"weight_decay": "weight decay", "figure_4": "figure 4", "dropout": "dropout"}),

@@ -9,9 +9,9 @@ import pytest
 from conftest import ROOT, TINY
 
 from reproduce import main
+from study.reported import agreement
 from study.samples import Sample
 from study.table import TABLE, read_records, select
-from study.verdicts import agreement
 
 
 def test_a_script_leaves_the_record_of_the_batch(batch, tmp_path):

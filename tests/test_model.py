@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import model
+from common.errors import UserError
 from fast.forward import can_fast_forward
 from model import INITIALIZERS, Net, get_possible_patches, init_weights
 
@@ -136,7 +137,7 @@ def test_the_whole_image_is_no_patch(num_pixels):
 
 @pytest.mark.parametrize("num_pixels", [2, 783, 785, 28, 0, -1, -4, -784])
 def test_a_number_that_is_no_square_is_refused_by_name(num_pixels):
-    with pytest.raises(ValueError, match=rf"^num_pixels is {num_pixels}: .*\Z"):
+    with pytest.raises(UserError, match=rf"^num_pixels is {num_pixels}: .*\Z"):
         get_possible_patches(num_pixels)
 
 
@@ -248,7 +249,7 @@ def test_initialisation_leaves_batch_normalisations_untouched():
 
 def test_an_unknown_initialiser_is_refused_with_the_choices():
     message = r"^unknown initializer 'uniform_': .* normal_, xavier_normal_, kaiming_normal_\Z"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         small_net().apply(partial(init_weights, initializer="uniform_"))
 
 
@@ -258,27 +259,27 @@ def test_an_unknown_initialiser_is_refused_with_the_choices():
 @pytest.mark.parametrize(("num_patches", "patch_dims"), [(4, 7), (5, 14), (16, 14), (1, 30), (9, 9), (0, 56)])
 def test_patches_that_do_not_tile_the_image_are_refused(num_patches, patch_dims):
     message = rf"^{num_patches} patches of {patch_dims}×{patch_dims} .* 28×28 .*get_possible_patches\(784\)\Z"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         Net(28, num_patches, patch_dims, SMALL_HIDDEN, 10)
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 27, 27), (2, 1, 28, 14), (2, 3, 28, 28), (2, 28, 28), (1, 28, 28), (2, 784)])
 def test_images_of_another_shape_are_refused_with_both_shapes(shape):
     message = rf"^.*{re.escape(str(shape))}.*{re.escape('(batch, 1, 28, 28)')}.*\Z"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         small_net()(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("num_hidden", [[], [256], [256, 128, 64, 32], [256, 128, 64, 32, 16, 8]])
 def test_another_number_of_hidden_sizes_than_five_is_refused(num_hidden):
     message = rf"^num_hidden is {re.escape(str(num_hidden))}: expected five sizes.*\Z"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         Net(28, 4, 14, num_hidden, 10)
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1, 1.0, 1.5, math.nan])
 def test_a_dropout_that_is_no_probability_below_one_is_refused(dropout):
-    with pytest.raises(ValueError, match=rf"^dropout is {dropout}: .*\Z"):
+    with pytest.raises(UserError, match=rf"^dropout is {dropout}: .*\Z"):
         small_net(dropout=dropout)
 
 
@@ -319,15 +320,15 @@ def test_dropout_does_nothing_in_evaluation_mode():
 # The module itself
 
 
-def test_the_module_needs_torch_and_the_standard_library_only():
+def test_the_module_needs_torch_and_the_way_to_tell_a_mistake_only():
     imported = set()
     for node in ast.walk(ast.parse(Path(model.__file__).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0
-            imported.add(node.module.split(".")[0])
-    assert imported - set(sys.stdlib_module_names) == {"torch"}
+            imported.add(node.module)
+    assert imported - set(sys.stdlib_module_names) == {"torch", "common.errors"}
 
 
 # Other readings of batch normalisation
@@ -373,5 +374,5 @@ def test_the_fast_path_leaves_the_other_readings_to_the_plain_one(reading):
 
 
 def test_an_axis_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="norm_axis is 0: expected 1 or 2"):
+    with pytest.raises(UserError, match="norm_axis is 0: expected 1 or 2"):
         Net(28, 4, 14, SMALL_HIDDEN, 10, batch_norm=True, norm_axis=0)

@@ -13,6 +13,7 @@ import my_utils as mu
 from common import fashion_mnist
 from common.batches import LONE_IMAGE
 from common.curves import describe
+from common.errors import UserError
 from common.parameters import AUGMENTATIONS, OPTIMIZERS
 from model import Net
 from study import notebooks
@@ -46,7 +47,7 @@ def copies_of_one_image(n, name, seed=0):
     """Return the epoch that n copies of a boot make, and the boot."""
     boot = fashion_mnist.load()[0][:1]
     labels = torch.zeros(n, dtype=torch.uint8)
-    batches = mu.Batches(boot.expand(n, 28, 28), labels, n, "cpu", seed=seed, augment=mu.get_augmentation([name]))
+    batches = mu.Batches(boot.expand(n, 28, 28), labels, n, "cpu", seed=seed, augmentation=[name])
     return epoch_of(batches)[0], boot[None] / 255
 
 
@@ -77,8 +78,8 @@ def assert_same_state(net, state):
 
 
 def error_of(function, *args, **kwargs):
-    """Return the message of the ValueError that a call raises, which has to be a single line."""
-    with pytest.raises(ValueError, match=r"^[^\n]+$") as info:
+    """Return the message of the UserError that a call raises, which has to be a single line."""
+    with pytest.raises(UserError, match=r"^[^\n]+\Z") as info:
         function(*args, **kwargs)
     return str(info.value)
 
@@ -203,8 +204,14 @@ def test_a_wrong_setting_is_an_error_that_names_it_and_the_choices():
     for size in (0, -3, 25.0, "256"):
         assert error_of(loaders, size) == f"batch_size is {size!r}: expected a whole number from 1 up"
         assert error_of(loaders, 10, resize=size) == f"resize is {size!r}: expected a whole number from 1 up"
-    message = error_of(loaders, augmentation=["RandomErasing", "Mixup"])
-    assert message == f"unknown augmentation 'Mixup': choose from {', '.join(AUGMENTATIONS)}"
+    for name, value in (("seed", -1), ("train_limit", -5), ("train_limit", 0), ("num_validation", 600)):
+        assert error_of(mu.load_data_fashion_mnist, 10, **{name: value}).startswith(f"{name} is {value}: expected a ")
+    for value, example in (("RandomAffine", "RandomAffine"), (None, "RandomErasing"), (3, "RandomErasing")):
+        message = error_of(loaders, augmentation=value)
+        assert message == f"augmentation is {value!r}: expected a list of names, such as [{example!r}]"
+    for unknown in ("Mixup", ["RandomErasing"], 1):
+        message = error_of(loaders, augmentation=["RandomErasing", unknown])
+        assert message == f"unknown augmentation {unknown!r}: choose from {', '.join(AUGMENTATIONS)}"
 
 
 def test_a_device_that_is_not_there_is_an_error_that_names_it_and_the_choices():
@@ -323,9 +330,10 @@ def test_a_settings_network_is_the_one_that_its_notebook_builds_bit_for_bit(note
 
 
 def test_an_optimizer_is_pytorchs_in_its_fused_form_if_it_has_one():
-    for name in (*OPTIMIZERS, "Adagrad", "RMSprop"):
+    for name in (*OPTIMIZERS, "Adagrad"):
         optimizer = mu.get_optimizer(name, small_net().parameters(), 0.25, 0.125)
-        assert type(optimizer) is getattr(torch.optim, name)
+        assert type(optimizer) is getattr(torch.optim, name.removesuffix("_momentum"))
+        assert optimizer.defaults.get("momentum", 0) == (0.9 if name == "SGD_momentum" else 0)
         assert optimizer.defaults["lr"] == 0.25
         assert optimizer.defaults["weight_decay"] == 0.125
         assert optimizer.defaults.get("fused", False) is (name != "RMSprop")
@@ -675,6 +683,7 @@ def test_batches_come_to_the_networks_device():
         ({"net": len}, "net is a builtin_function_or_method: expected a module of torch.nn"),
         ({"loss": nn.CrossEntropyLoss}, "loss is a class: expected a function, such as CrossEntropyLoss()"),
         ({"optimizer": "SGD"}, "optimizer is a str: expected one of torch.optim"),
+        ({"optimizer": torch.optim.Adam}, "optimizer is a class: expected Adam(net.parameters(), …)"),
         ({"num_epochs": 2.5}, "num_epochs is 2.5: expected a whole number from 1 up"),
         ({"test_iter": 3}, "test_iter is a int: expected batches, such as torch's DataLoader"),
     ],
@@ -684,6 +693,18 @@ def test_a_wrong_argument_of_train_is_an_error_that_names_it(change, message):
     arguments = {"net": net, "train_iter": train_iter, "test_iter": test_iter, "loss": nn.CrossEntropyLoss()}
     arguments |= {"num_epochs": 1, "optimizer": torch.optim.SGD(net.parameters(), 0.1)}
     assert error_of(mu.train, **arguments | change) == message
+
+
+def test_arguments_in_another_order_are_an_error_of_one_line():
+    net, (train_iter, test_iter) = linear_net(), loaders()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    message = error_of(mu.train, net, train_iter, test_iter, nn.CrossEntropyLoss(), optimizer, 1)
+    assert message.startswith("num_epochs is SGD ( Parameter Group 0 ")
+
+
+def test_too_few_classes_are_an_error_of_one_line():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 5))
+    assert error_of(fit, net, *loaders()).endswith(" The network scores fewer classes than there are labels")
 
 
 @pytest.mark.parametrize("side", [14, 32, 64])

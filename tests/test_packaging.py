@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from email.parser import HeaderParser
+from functools import partial
 
 import pytest
 import yaml
@@ -16,7 +17,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-import my_utils as mu
 import reproduce
 
 INSTALL = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
@@ -82,18 +82,21 @@ def test_torch_and_torchvision_go_together_in_constraints_requirements_and_docs(
     assert len({torch.minor - torchvision.minor for torch, torchvision in pairs}) == 1  # they are released together
 
 
-def test_a_torchvision_that_does_not_go_with_torch_is_one_clear_line(tmp_path, monkeypatch):
+def test_images_are_augmented_with_a_torchvision_that_does_not_go_with_torch(tmp_path):
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text(
         "raise RuntimeError('operator torchvision::nms does not exist')", encoding="utf-8"
     )
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ValueError, match="operator torchvision::nms does not exist") as refused:
-        mu.get_augmentation(["RandomErasing"])
-    assert "docs/install.md" in str(refused.value)
-    assert "\n" not in str(refused.value)
+    augmenting = (
+        "import my_utils as mu; from common.parameters import AUGMENTATIONS;"
+        "batches, _ = mu.load_data_fashion_mnist(50, train_limit=50, augmentation=list(AUGMENTATIONS), device='cpu');"
+        "print(*next(iter(batches))[0].shape)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    run = partial(subprocess.run, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert "nms does not exist" in run([sys.executable, "-c", "import torchvision"]).stderr
+    done = run([sys.executable, "-c", augmenting])
+    assert (done.stdout, done.stderr) == ("50 1 28 28\n", "")
 
 
 # Without make, on Windows and macOS

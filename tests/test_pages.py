@@ -15,7 +15,7 @@ from playwright.sync_api import Error, sync_playwright
 from pypdf import PdfReader
 
 SHOWN = ("report", "figure_9")
-DRAWINGS = {"report": 15, "figure_9": 1}  # classes, network, Figures 2 to 9, and five drawn from all runs
+DRAWINGS = {"report": 15, "figure_9": 2}  # classes, network, Figures 2 to 9, five of all runs; images and the curves
 # Faults of nbconvert's theme, not ours: pale prompts and a pale keyword, links in a text that are not underlined.
 OF_THE_THEME = {"exclude": [[".jp-InputPrompt"], [".jp-OutputPrompt"], [".highlight"], ["p > a"]]}
 

@@ -395,7 +395,7 @@ def test_choosing_a_figure_takes_over_its_setting(training):
 def test_a_setting_that_makes_no_sense_is_answered_in_one_line(training):
     for name, value, message in [
         ("num_hidden", "256, many, 64, 32, 16", "num_hidden is [256, ' many', 64, 32, 16]: expected a list of five"),
-        ("learning_rate", -1, "learning_rate is -1.0: expected a number above 0"),
+        ("learning_rate", -1, "learning_rate is -1.0: expected a finite number above 0"),
         ("train_limit", 0, "train_limit is 0: expected a whole number from 1 to 60000"),
     ]:
         valid, training.controls[name].value = training.controls[name].value, value

@@ -73,7 +73,7 @@ def injected(**values):
         ([["parameters"]], {"learning_rat": 0.2}, "unknown parameter learning_rat: did you mean learning_rate?"),
         ([["parameters"]], {"schedule": "one_cycle"}, "unknown parameter schedule: choose from learning_rate"),
         ([["parameters"]], {"batch_size": (1, 2)}, "batch_size is '(1, 2)': expected a whole number"),
-        ([["parameters"]], {"learning_rate": "0.2"}, "learning_rate is '0.2': expected a number above 0"),
+        ([["parameters"]], {"learning_rate": "0.2"}, "learning_rate is '0.2': expected a finite number above 0"),
         ([[]], {"learning_rate": 0.2}, "learning_rate is 0.1 though papermill was given 0.2"),
         ([["parameters"]] * 2, {"learning_rate": 0.2}, "learning_rate is 0.1 though papermill was given 0.2"),
     ],
@@ -96,7 +96,7 @@ def test_a_numpy_value_is_an_error_before_a_kernel_starts(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
 def test_a_value_that_is_no_literal_is_refused_like_any_other(value):
     said = session(DECLARED, injected(learning_rate=value), CHECK)
-    assert said == f"learning_rate is {value}: expected a number above 0"
+    assert said == f"learning_rate is {value}: expected a finite number above 0"
     misspelt = session(DECLARED, injected(learning_rat=value), CHECK)
     assert misspelt == "unknown parameter learning_rat: did you mean learning_rate?"
     untagged = session(injected(learning_rate=value), DECLARED, CHECK)
@@ -134,7 +134,7 @@ def test_a_notebook_goes_through_papermill_from_stdin_to_stdout(tmp_path):
         ("overrides", "{num_epochs: 3}", 'papermill takes it as -y "overrides: {num_epochs: 3}"'),
         ("learning_rate", "1e-3", "not a text: use -p learning_rate 0.001"),  # so YAML reads it
         ("batch_norm", "true", "not a text: use -p batch_norm True"),
-        ("learning_rate", "high", "expected a number above 0"),
+        ("learning_rate", "high", "expected a finite number above 0"),
         ("batch_size", "-1", "expected a whole number from 1 up"),
         ("augmentation", ["RandomCrop"], "RandomErasing"),
     ],
@@ -262,6 +262,7 @@ def test_the_report_of_a_folder_without_records_says_what_is_missing(tmp_path):
     [
         ("figures_folder", 1, "figures_folder is 1: expected a folder with runs.jsonl"),
         ("figures_folder", "figures/runs.jsonl", "figures_folder is 'figures/runs.jsonl': expected a folder with"),
+        ("own_folder", "nowhere", "own_folder is 'nowhere': expected a folder with runs.jsonl, such as runs/figures"),
         ("overrides", [1], "overrides is [1]: expected a dict of parameters of a run"),
         ("overrides", {"num_epoch": 3}, "unknown parameter num_epoch: did you mean num_epochs?"),
         ("overrides", {1: 3}, "unknown parameter 1: choose from"),

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 import model
 import my_utils as mu
+from common.augmentation import CHANGES, NUMBERS, augment, count_numbers
 from common.parameters import (
     AUGMENTATIONS,
     INITIALIZERS,
@@ -46,7 +47,7 @@ REAL_BADS = [-0.1, math.nan, math.inf, -math.inf, 10**400, True, "0.1", (0.1,), 
 FLAG_BADS = [0, 1, 0.0, "True", "", None, [True]]
 BAD_VALUES = {
     "initializer": ["kaiming", "Normal_", "", 0, None, True, ["normal_"], ("normal_",)],
-    "optimizer_name": ["sgd", "adam", "RMSprop", "", 0, None, ["SGD"], ("SGD",)],
+    "optimizer_name": ["sgd", "adam", "Adagrad", "", 0, None, ["SGD"], ("SGD",)],
     "learning_rate": [0, 0.0, *REAL_BADS],
     "schedule": ["cosine", "", 0, None, True, ["constant"]],
     "weight_decay": REAL_BADS,
@@ -136,7 +137,7 @@ def test_what_is_expected_states_the_range_and_lists_the_choices():
         assert stated in complaint(check_parameters, {name: -1})
     choices = {
         "initializer": ["normal_", "xavier_normal_", "kaiming_normal_"],
-        "optimizer_name": ["SGD", "Adam", "AdamW"],
+        "optimizer_name": ["SGD", "SGD_momentum", "RMSprop", "Adam", "AdamW"],
         "schedule": ["constant", "one_cycle"],
         "augmentation": ["RandomAffine", "RandomHorizontalFlip", "RandomErasing"],
     }
@@ -256,7 +257,7 @@ def test_the_patchings_are_the_possible_ones_of_the_images():
 def test_every_optimizer_is_one_of_pytorch_that_can_be_built():
     for name in OPTIMIZERS:
         optimizer = mu.get_optimizer(name, [torch.zeros(1, requires_grad=True)], 0.5, 0.25)
-        assert type(optimizer) is getattr(torch.optim, name)
+        assert type(optimizer) is getattr(torch.optim, name.removesuffix("_momentum"))
         assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.5, 0.25)
 
 
@@ -266,8 +267,10 @@ def test_every_schedule_can_be_built():
         assert (mu.get_scheduler(name, optimizer, 10) is None) == (name == "constant")
 
 
-def test_every_augmentation_is_a_transform_of_torchvision():
-    for name, augmentation in AUGMENTATIONS.items():
+def test_every_augmentation_has_the_name_of_one_of_torchvision_and_can_be_made():
+    assert list(AUGMENTATIONS) == list(CHANGES) == list(NUMBERS)
+    for name, cost in AUGMENTATIONS.items():
         assert issubclass(getattr(v2, name), v2.Transform)
-        assert getattr(v2, name)(**augmentation.arguments)(torch.rand(1, 28, 28)).shape == (1, 28, 28)
-        assert augmentation.cost > 0
+        numbers = torch.rand(3, count_numbers([name]))
+        assert augment([name], torch.rand(3, 1, 28, 28), numbers).shape == (3, 1, 28, 28)
+        assert cost > 0

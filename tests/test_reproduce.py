@@ -22,6 +22,7 @@ from study.batch import Progress
 from study.plan import plan, sweep_names
 from study.record import record_key, run_key, to_line
 from study.table import TABLE, read_records, select
+from tests.faults import copy_project
 
 FIGURES = [f"figure_{number}" for number in range(2, 10)]
 
@@ -125,13 +126,14 @@ def test_weights_from_n01_end_at_the_accuracy_of_guessing(batch):
     assert record["train_losses"][-1] is None
 
 
-def test_executed_notebooks_end_in_one_vector_figure_with_an_alternative_text_and_no_error(batch):
+def test_executed_notebooks_show_their_data_and_their_curves_as_vectors_with_alternative_texts_and_no_error(batch):
     output, _ = batch
     for path in (output / "runs").glob("*.ipynb"):
         outputs = [out for cell in nbformat.read(path, 4).cells if cell.cell_type == "code" for out in cell.outputs]
         drawings = [out for out in outputs if "image/svg+xml" in out.get("data", {})]
-        assert len(drawings) == 1, path
-        assert "test accuracy" in drawings[0].metadata["image/svg+xml"]["alt"]
+        images, curves = [out.metadata["image/svg+xml"]["alt"] for out in drawings]
+        assert images.startswith("Small grey pictures: ankle boot, ")
+        assert "test accuracy" in curves
         assert not [out for out in outputs if out.output_type == "error" or out.get("name") == "stderr"], path
 
 
@@ -148,6 +150,24 @@ def test_the_pdf_sets_every_figure_beside_its_reported_number(batch):
         assert word in text
     assert "Traceback" not in text
     assert "sys.path" not in text
+
+
+def test_no_sentence_of_a_trial_claims_what_only_a_full_run_shows(batch):
+    pages = (batch[0] / "figures" / "report.html").read_text(encoding="utf-8")
+    for text in (pdf_text(batch[0] / "figures" / "report.pdf"), " ".join(re.sub("<.*?>", " ", pages).split())):
+        assert "Trial: num_epochs 3, train_limit 600." in text[: text.index("A coursework report trains")]
+        for claimed in (
+            r"with several seeds(?!, sets)",
+            "setting is the report’s",
+            "all fifteen",
+            r"Of the \d+ reported accuracies",
+            r"Of the report’s \d+",
+            r"The number (holds|is)",
+            "too few for a verdict",
+            "✓|✗|≈",
+        ):
+            assert not re.search(claimed, text), claimed
+    assert not (batch[0] / "figures" / "verdicts.json").exists()
 
 
 def test_a_second_batch_over_the_same_runs_trains_nothing_and_changes_no_byte(batch, tmp_path):
@@ -301,10 +321,10 @@ def test_what_the_table_has_is_not_run_again_for_a_sweep(batch, tmp_path, unpubl
         (["4", "-p", "batch_size", "0"], "batch_size is 0: expected"),
         (["4", "-p", "batch_size", "-1"], "batch_size is -1: expected"),
         (["4", "-p", "num_epochs", "0"], "num_epochs is 0: expected"),
-        (["4", "-p", "learning_rate", "0"], "learning_rate is 0: expected a number above 0"),
-        (["4", "-p", "learning_rate", "-0.1"], "learning_rate is -0.1: expected a number above 0"),
+        (["4", "-p", "learning_rate", "0"], "learning_rate is 0: expected a finite number above 0"),
+        (["4", "-p", "learning_rate", "-0.1"], "learning_rate is -0.1: expected a finite number above 0"),
         (["4", "-p", "initializer", "uniform_"], "initializer is 'uniform_': expected one of normal_"),
-        (["4", "-p", "optimizer_name", "Adamm"], "optimizer_name is 'Adamm': expected one of SGD, Adam"),
+        (["4", "-p", "optimizer_name", "Adamm"], "optimizer_name is 'Adamm': expected one of SGD, SGD_momentum"),
         (["4", "-p", "device", "abacus"], "device is 'abacus': expected auto, cpu, cuda"),
         (["4", "-p", "device", "cuda:99"], "device 'cuda:99' is not on this machine"),
         (["5", "-p", "num_epochs", "4"], "num_epochs is 4: expected a multiple of num_rounds, 3"),
@@ -334,6 +354,66 @@ def test_an_output_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
 
 def test_other_parameters_never_touch_the_committed_figures():
     assert "keeps the report's own settings" in refusal("4", *TINY, "--output", ROOT)
+
+
+@pytest.mark.parametrize("with_it", [["--check"], TINY, ["--output", "other"]], ids=lambda words: words[0])
+def test_only_the_reports_settings_in_the_projects_folder_are_published(with_it):
+    assert "--publish takes the report's own settings into figures/" in refusal("4", "--publish", *with_it)
+
+
+# Own runs beside the committed ones
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """Return a git repository of the project in which Figures 3 and 4 take seconds and have three published seeds."""
+    project = copy_project(tmp_path / "project")
+    for name in ("figure_3", "figure_4"):
+        path = project / "notebooks" / f"{name}.ipynb"
+        text = path.read_text(encoding="utf-8").replace("num_epochs: int = 10", "num_epochs: int = 1")
+        path.write_text(text.replace("train_limit: int = 60000", "train_limit: int = 600"), encoding="utf-8")
+    shutil.copy(ROOT / ".gitignore", project)
+    (project / "figures" / TABLE).unlink()  # of settings that these notebooks no longer have
+    done = run_batch("3", "4", "--seeds", 0, 1, 2, "--publish", root=project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    git(project, "init", "--quiet")
+    git(project, "add", "--all")
+    git(project, "commit", "--quiet", "--message", "Published")
+    return project
+
+
+def git(project, *command):
+    who = ["-c", "user.name=test", "-c", "user.email=test"]
+    done = subprocess.run(["git", "-C", project, *who, *command], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def test_a_users_runs_are_set_beside_the_committed_ones_and_change_nothing_that_is_committed(clone):
+    shutil.rmtree(clone / "runs")
+    done = run_batch("3", "4", root=clone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert git(clone, "status", "--porcelain") == ""
+    *_, head, third, fourth, said, where = done.stdout.splitlines()
+    assert head.endswith("  agreement")
+    assert third.startswith("figure_3     0")
+    assert third.endswith("  identical")
+    assert fourth.endswith("  identical")
+    assert said == "Your seed 0 beside the committed one: identical 2 of 2"
+    assert where == f"The figures, report.pdf and report.html are in {clone / 'runs' / 'figures'}"
+    text = pdf_text(clone / "runs" / "figures" / "report.pdf")
+    assert text.index(said) < text.index("Summary")
+    assert "Your own, marked by crosses: seed 0" in text
+    assert "Runs 6, one a figure and seed" in text  # the committed ones
+    assert said in (clone / "runs" / "figures" / "report.html").read_text(encoding="utf-8")
+    assert not (clone / "runs" / "figures" / "verdicts.json").exists()
+    # A maintainer's are made evidence: what was there stays, and the new one comes to it.
+    before = (clone / "figures" / TABLE).read_bytes().splitlines()
+    done = run_batch("3", "--seeds", 0, 7, "--publish", root=clone)
+    assert "2 runs, 1 done before" in done.stdout
+    assert "Your seed" not in done.stdout
+    after = (clone / "figures" / TABLE).read_bytes().splitlines()
+    assert set(before) < set(after)
+    assert len(after) == len(before) + 1
 
 
 def test_missing_data_are_one_clear_line(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from tests.made_up import accuracies, few_examples
 
 TEST = [[0.80, 0.82, 0.81], [0.83, 0.80, 0.82], [0.81, 0.80, 0.84]]  # a row a seed, a column a setting
 VALIDATION = [[0.9, 0.8, 0.7], [0.7, 0.8, 0.9], [0.9, 0.7, 0.8]]
+PROTOCOL = replace(claims.load().protocol, besides={})
 FIGURE_7 = notebooks.defaults("figure_7")
 
 
@@ -21,7 +22,7 @@ def claims_about(parameter, values):
     """Make up a sweep of Figure 7, the one in which settings are chosen by held-out images."""
     settings = tuple(FIGURE_7 | {parameter: value} for value in values)
     sweep = Sweep("made_up", "Made up", "figure_7", {parameter: values}, settings, ())
-    return replace(claims.load(), sweeps={"made_up": sweep}, held_out=("made_up",))
+    return replace(claims.load(), sweeps={"made_up": sweep}, held_out=("made_up",), protocol=PROTOCOL)
 
 
 DROPOUTS = claims_about("dropout", [0.1, 0.2, 0.3])

@@ -1,14 +1,17 @@
 """The report's sentences with numbers, on made-up results and on the committed ones."""
 
 import re
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import made_up_record, study_of
 
-from report import sentences
-from study import claims, signals
+from report import figures, sentences, tables
+from report.verdict import beyond_verdict, figure_verdict
+from study import claims, protocol, signals
+from study.samples import Sample
 from study.study import Study
 from tests.made_up_results import (
     PAIR,
@@ -84,6 +87,87 @@ def test_a_caption_of_one_run_names_its_seed():
     assert "measured 0.8400 with seed 7 (−1.00 points)" in sentences.caption(study.figures["figure_4"])
 
 
+def test_a_caption_of_a_trial_sets_nothing_beside_the_reported_number_in_points():
+    (result,) = study_of_figures({4: (0.85, [0.5])}, num_epochs=3).figures.values()
+    assert sentences.caption(result) == "A change. Test accuracy: reported 0.8500, in this trial 0.5000 with seed 0."
+
+
+# A trial, and a user's own runs
+
+
+def test_a_trial_says_so_and_says_nothing_of_the_reports_numbers_and_claims():
+    study = study_of_figures({3: (0.84, [0.81] * 3), 4: (0.85, [0.85] * 3)}, num_epochs=3, weight_decay=0.00001)
+    said = sentences.about_this_copy(study).data
+    assert said.startswith("**Trial: num_epochs 3, weight_decay 0.00001.** ")
+    assert (sentences.results_summary(study), sentences.claims_summary(study)) == (None, None)
+    assert (figure_verdict("figure_4", study), beyond_verdict(study)) == (None, None)
+    assert figures.show_numbers(study) is None
+    for table in (tables.numbers_table(study), tables.comparisons_table(study)):
+        rows = [row.split(" | ") for row in table.data.splitlines()[2:]]
+        assert rows
+        assert {row[1] for row in rows} == {"–"}
+
+
+def with_own_runs(**accuracies):
+    """Build a study of Figures 3 and 4 with own runs of seed 0, of given accuracies."""
+    study = study_of_figures({3: (0.84, [0.80, 0.81, 0.82]), 4: (0.85, [0.84, 0.85, 0.86])})
+    settings = {name: figure.setting for name, figure in study.claims.figures.items()}
+    own = [made_up_record(settings[name], 0, accuracy) for name, accuracy in accuracies.items()]
+    return replace(study, own=own)
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"figure_3": 0.80, "figure_4": 0.84}, "identical 2 of 2"),
+        ({"figure_3": 0.80, "figure_4": 0.849}, "identical 1 of 2, equivalent 1 of 2"),
+        ({"figure_4": 0.5}, "different 1 of 1"),
+    ],
+)
+def test_own_runs_are_set_beside_the_committed_ones_figure_by_figure(own, said):
+    study = with_own_runs(**own)
+    line = f"Your seed 0 beside the committed one: {said}"
+    assert sentences.own_summary(study) == line
+    assert sentences.about_this_copy(study).data.startswith(f"**{line}.** ")
+    assert sentences.own_runs(study).data.startswith(f"{line}. ")
+    rows = [row.strip("| ").split(" | ") for row in tables.own_runs(study).data.splitlines()[2:]]
+    assert [(f"figure_{row[0][1]}", float(row[2])) for row in rows] == list(own.items())
+    assert Counter(row[-1] for row in rows) == {w: int(n) for w, n in re.findall(r"(\w+) (\d) of", said)}
+    caption = sentences.caption(study.figures["figure_4"])
+    assert caption.endswith(f" Your own, marked by crosses: seed 0, {own['figure_4']:.4f}, {rows[-1][-1]}.")
+
+
+def test_own_runs_count_for_nothing_else():
+    without, study = with_own_runs(), with_own_runs(figure_4=0.5)
+    assert study.verdicts == without.verdicts
+    for shown in (tables.results_table, tables.numbers_table, sentences.results_summary, sentences.claims_summary):
+        assert shown(study).data == shown(without).data
+    for shown in (sentences.about_this_copy, sentences.own_runs, tables.own_runs):
+        assert shown(without) is None
+
+
+def test_own_runs_are_compared_with_committed_ones_of_their_seed_that_are_not_judged():
+    stated = claims.load()
+    setting = stated.figures["figure_4"].setting
+    judged = [
+        made_up_record(planned.setting, seed, 0.85) for planned in protocol.runs(stated) for seed in planned.seeds
+    ]
+    earlier = [made_up_record(setting, seed, 0.84 + seed / 100) for seed in range(3)]
+    study = replace(study_of(judged + earlier), own=[earlier[0]])
+    assert {record["seed"] for record in study.figures["figure_4"].records} == set(stated.protocol.seeds)
+    assert sentences.own_summary(study) == "Your seed 0 beside the committed one: identical 1 of 1"
+    (row,) = [row.strip("| ").split(" | ") for row in tables.own_runs(study).data.splitlines()[2:]]
+    assert (row[2], row[3], row[5]) == ("0.8400", "0.8400", "identical")
+
+
+def test_several_own_seeds_are_named():
+    study = with_own_runs(figure_4=0.84)
+    own = [*study.own, made_up_record(study.claims.figures["figure_4"].setting, 20, 0.85)]
+    assert sentences.own_summary(replace(study, own=own)) == (
+        "Your seeds 0, 20 beside the committed ones: identical 1 of 2, equivalent 1 of 2"
+    )
+
+
 # How the claims fare
 
 
@@ -92,14 +176,34 @@ def test_the_summary_counts_the_verdicts():
     text = sentences.claims_summary(study_with(numbers=numbers, comparisons=[comparison(PAIR)])).data
     assert "Of the report's 3 numbers, 1 holds, 1 is contradicted and 1 has too few runs yet." in text
     assert "Of its 1 comparison, **1 holds**." in text
+    assert "exploratory" not in text
     assert re.search(r"at percentile \d+ of ours; chance alone brings it so far up with p (=|<) 0\.\d+", text)
 
 
 def test_verdicts_are_counted_in_the_number_that_they_have():
     undecided, contradicted = comparison(WEAK_PAIR), comparison(PAIR, relation="no_better")
-    assert sentences.counted([undecided]) == "1 can't be told from chance"
+    assert sentences.counted([undecided]) == "1 is undecided"
     assert sentences.counted([contradicted] * 2 + [comparison(PAIR)] * 3) == "3 hold and 2 are contradicted"
     assert sentences.counted([number(0.9, 0.8)] * 2) == "2 have too few runs yet"
+
+
+def test_exploratory_verdicts_are_said_to_be_no_more():
+    early, late = comparison(PAIR, exploratory=True), comparison(PAIR)
+    judged = {"numbers": [number(0.8, 0.8, 0.81, 0.79)]}
+    text = {n: sentences.claims_summary(study_with(comparisons=[early] * n + [late], **judged)).data for n in (1, 2)}
+    assert " 1 of these verdicts are exploratory" in text[1]
+    assert " 2 of these verdicts are exploratory" in text[2]
+    assert " All of these" in sentences.claims_summary(study_with(comparisons=[early, early], **judged)).data
+
+
+def test_the_best_epoch_is_weighed_as_an_explanation_of_the_reports_luck():
+    """Numbers that lie in the middle of the best epochs' accuracies and above those of the last."""
+    lucky = [
+        replace(number(0.83, 0.80, 0.81, 0.79, name=f"figure_{n}"), best=Sample((0.82, 0.83, 0.84)))
+        for n in range(3, 10)
+    ]
+    text = sentences.claims_summary(study_with(numbers=lucky, comparisons=[comparison(PAIR)])).data
+    assert "Beside the best epoch of each of our runs it is at percentile 50, with p = 0.500." in text
 
 
 def test_only_the_figures_own_numbers_count_for_the_reports_luck():

@@ -10,11 +10,11 @@ import nbformat
 import pytest
 import torch
 from conftest import DEFAULTS, ROOT
+from made_up import feign_training
 
 import colab
 import my_utils as mu
 from common.errors import UserError
-from study.accounts import vouch_for
 from study.record import write_record
 
 FILES = ("my_utils.py", "model.py", "claims.yaml", "colab.py")
@@ -29,6 +29,7 @@ def make_project(folder, without=()):
     (folder / "notebooks").mkdir(parents=True)
     for path in FILES:
         (folder / path).touch()
+    (folder / "notebooks" / "figure_2.ipynb").touch()
     for package in (*PACKAGES, "common"):
         (folder / package).mkdir()
         (folder / package / "__init__.py").touch()
@@ -131,10 +132,18 @@ def test_a_cut_off_clone_is_named_with_what_it_lacks(tmp_path):
     )
 
 
-def test_an_old_clone_is_one_sentence(tmp_path):
+@pytest.mark.parametrize("start", ["clone", "clone/notebooks", "."])
+def test_an_old_clone_is_named_with_its_path(tmp_path, start):
     project = make_project(tmp_path / "clone", without=["common"])
-    sentence = sentence_of(set_up(project))
-    assert sentence.startswith(f"No whole and recent copy of the project in or near {project}: ")
+    assert sentence_of(set_up(tmp_path / start)) == (
+        f"No whole project in or near {tmp_path / start}; that in {project} is old or cut off: fetch it, start in its "
+        "folder, or set PYTHONPATH to it"
+    )
+
+
+def test_an_old_clone_is_passed_over_where_there_is_a_whole_one(project, tmp_path):
+    old = make_project(tmp_path / "an old clone", without=["common"])
+    assert project_of(set_up(old / "notebooks", PYTHONPATH=str(project))) == project
 
 
 # papermill, which tells the kernel nothing of the notebook's folder
@@ -160,7 +169,7 @@ def test_papermill_says_in_a_sentence_what_to_do_where_there_is_no_project(elsew
     done = by_papermill(elsewhere / "figure_4.ipynb", elsewhere)
     assert done.returncode == 1
     said = done.stderr[done.stderr.index("Exception encountered") :]
-    assert f"No whole and recent copy of the project in or near {elsewhere}: start in its folder, or" in said
+    assert f"No whole project in or near {elsewhere}: fetch it, start in its folder, or" in said
     assert "Traceback" not in said
     assert "In [1], " not in said
 
@@ -237,6 +246,11 @@ def test_a_clone_that_was_cut_off_is_named_and_not_touched(project, content):
     assert (content / "my-fork" / ".git").is_dir()
 
 
+def test_an_old_copy_in_drive_is_named(content):
+    old = make_project(content / "drive" / "MyDrive" / "my project", without=["common"])
+    assert f"has OWNER; that in {old} is old or cut off): upload " in sentence_of(set_up(content, IN_COLAB))
+
+
 def test_a_failed_installation_is_one_sentence(content):
     project = make_project(content / "project")
     (project / "colab.py").write_text("raise SystemExit(1)", encoding="utf-8")
@@ -251,6 +265,6 @@ def test_a_record_that_cannot_be_written_says_what_to_set(tmp_path):
     history = [{"train_loss": 1.0, "train_accuracy": 0.5, "test_accuracy": 0.5}]
     parameters = DEFAULTS | {"num_epochs": 1, "runs_folder": str(tmp_path / "file" / "runs")}
     net = mu.net_of(parameters)
-    vouch_for(net, parameters, history)
+    feign_training(net, parameters, history)
     with pytest.raises(UserError, match=r"can't be written to .*/file/runs \(Not a directory\); set .* runs_folder"):
         write_record("figure_4", parameters, net, history, torch.tensor([True, False] * 5000))

@@ -87,7 +87,9 @@ def test_everything_is_judged_once(committed):
     for name in (
         "figures",
         "numbers",
+        "step_sizes",
         "comparisons",
+        "comparisons_after_the_last_epoch",
         "effects",
         "selections",
         "steps",
@@ -100,9 +102,16 @@ def test_everything_is_judged_once(committed):
 # Runs of a setting
 
 
-def test_the_runs_of_a_setting_are_those_that_the_table_has_of_it(committed):
+def test_the_runs_of_a_setting_are_the_protocols_or_else_the_earlier_ones_that_the_table_has_of_it(committed):
+    fresh = committed.claims.protocol.seeds
     records = committed.records_of(FIGURE_4)
-    assert records == select(committed.records, FIGURE_4)
+    assert [record["seed"] for record in records] == list(fresh)
+    assert records == [record for record in select(committed.records, FIGURE_4) if record["seed"] in fresh]
+    undecided = FIGURE_4 | {"learning_rate": 0.5}
+    earlier = [record | {"learning_rate": 0.5} for record in select(committed.records, FIGURE_4)]
+    assert Study(earlier, committed.claims, {}).records_of(undecided) == [
+        record for record in earlier if record["seed"] not in fresh
+    ]
     assert committed.accuracies_of(FIGURE_4) == {record["seed"]: record["test_accuracy"] for record in records}
     assert committed.sample_of(FIGURE_4) == Sample.of(records)
 
@@ -170,7 +179,7 @@ def test_the_committed_verdicts_are_those_of_the_committed_records(committed, tm
 def test_the_verdicts_name_their_rule_and_the_very_bytes_that_they_are_about(committed):
     table = (ROOT / "figures" / TABLE).read_bytes()
     assert committed.verdicts["rule"] == verdicts.__doc__
-    assert committed.verdicts["confidence"] == 0.95
+    assert committed.verdicts["level"] == 0.05
     assert committed.verdicts["records"] == {
         "file": TABLE,
         "number": len(table.splitlines()),
@@ -178,12 +187,13 @@ def test_the_verdicts_name_their_rule_and_the_very_bytes_that_they_are_about(com
     }
 
 
-def test_every_reported_number_has_its_verdict_and_what_it_rests_on(committed):
-    entries = committed.verdicts["numbers"]
-    for number, entry in zip(committed.numbers, entries, strict=True):
+def test_every_reported_number_and_step_has_its_verdict_and_what_it_rests_on(committed):
+    entries = committed.verdicts["numbers"] + committed.verdicts["step_sizes"]
+    for number, entry in zip(committed.numbers + committed.step_sizes, entries, strict=True):
         assert (entry["name"], entry["label"], entry["reported"]) == (number.name, number.label, number.reported)
         assert (entry["verdict"], entry["seeds"]) == (number.verdict, number.sample.num_seeds)
-        measured = [number.sample.mean, *number.sample.range_of_runs]
+        assert (entry["exploratory"], entry["deterministic"]) == (number.exploratory, number.is_deterministic)
+        measured = [number.sample.mean, *number.range_of_runs]
         assert [entry["mean"], *entry["range_of_runs"]] == pytest.approx(measured, abs=1e-10)
         assert entry["percentile"] == pytest.approx(number.sample.percentile(number.reported), abs=1e-10)
 
@@ -191,16 +201,25 @@ def test_every_reported_number_has_its_verdict_and_what_it_rests_on(committed):
 def test_every_claim_has_its_verdict_with_effect_interval_and_seeds_of_the_pair_that_speaks_most_against_it(committed):
     entries = by_name(committed.verdicts["comparisons"])
     assert list(entries) == list(CLAIMS.comparisons)
-    for comparison in committed.comparisons:
-        entry, pair = entries[comparison.name], comparison.least_favourable
-        claim = CLAIMS.comparisons[comparison.name]
+    after_the_last_epoch = committed.comparisons_after_the_last_epoch
+    for comparison, last in zip(committed.comparisons, after_the_last_epoch, strict=True):
+        claim = comparison.stated
+        entry = entries[claim.name]
         assert (entry["claim"], entry["figure"], entry["relation"]) == (claim.text, claim.figure, claim.relation)
-        assert (entry["verdict"], entry["pairs"]) == (comparison.verdict, len(claim.pairs))
-        measured = [pair.difference.mean, *pair.difference.interval]
-        assert [entry["effect"], *entry["interval"]] == pytest.approx(measured, abs=1e-10)
-        assert entry["seeds"] == pair.difference.num_seeds
-        assert entry["p"] == pytest.approx(pair.corrected, abs=1e-10)
-        reported = None if math.isnan(pair.reported) else pytest.approx(pair.reported, abs=1e-10)
+        assert (entry["ours"], entry["pairs"]) == (claim.ours, len(claim.pairs))
+        assert (entry["exploratory"], entry["deterministic"]) == (comparison.exploratory, comparison.is_deterministic)
+        for judged, written in ((comparison, entry), (last, entry["after_the_last_epoch"])):
+            assert (written["verdict"], written["seeds"]) == (judged.verdict, judged.num_seeds)
+            pair = judged.least_favourable
+            if pair:
+                measured = [pair.difference.mean, *judged.interval]
+                assert [written["effect"], *written["interval"]] == pytest.approx(measured, abs=1e-10)
+                flips = pair.difference.p_of_sign_flips(pair.margin)
+                assert written["p_of_sign_flips"] == pytest.approx(flips, abs=1e-10)
+            corrected = None if math.isnan(judged.corrected) else pytest.approx(judged.corrected, abs=1e-10)
+            assert written["p"] == corrected
+        pair = comparison.least_favourable
+        reported = None if not pair or math.isnan(pair.reported) else pytest.approx(pair.reported, abs=1e-10)
         assert entry["reported"] == reported
 
 
@@ -222,7 +241,8 @@ def test_what_can_not_be_known_is_null_in_the_file_and_never_nan(tmp_path, accur
     assert (number["seeds"], he["seeds"]) == (len(accuracies), len(accuracies))
     assert (number["mean"] is None, he["effect"] is None) == (not accuracies, not accuracies)
     assert (number["range_of_runs"] == [None, None]) == (he["interval"] == [None, None]) == (len(accuracies) < 2)
-    assert (he["p"] is None) == (he["verdict"] == "too few runs") == (len(accuracies) < 3)
+    assert (he["verdict"] == "too few runs") == (len(accuracies) < 3)
+    assert he["p"] is None  # equal runs have no test
     for entry in by_name(written["beyond"]).values():
         assert (entry["mean"], entry["interval"], entry["seeds"]) == (None, [None, None], 0)
 
@@ -231,7 +251,13 @@ def test_a_changed_record_changes_the_verdict(committed, tmp_path):
     """Raise every accuracy of Figure 7 by 5 points, and weight decay helps."""
     wanted = {record_key(record) for record in committed.records_of(notebooks.defaults("figure_7"))}
     changed = [
-        record | {"test_accuracy": record["test_accuracy"] + 0.05} if record_key(record) in wanted else record
+        record
+        | {
+            "test_accuracy": record["test_accuracy"] + 0.05,
+            "test_accuracies": [accuracy + 0.05 for accuracy in record["test_accuracies"]],
+        }
+        if record_key(record) in wanted
+        else record
         for record in committed.records
     ]
     after = Study.read(write_table(tmp_path, changed)).verdicts
@@ -240,8 +266,8 @@ def test_a_changed_record_changes_the_verdict(committed, tmp_path):
     assert after["records"]["sha256"] != before["records"]["sha256"]
     helped, was = by_name(after["comparisons"])["weight_decay"], by_name(before["comparisons"])["weight_decay"]
     assert helped["effect"] - was["effect"] == pytest.approx(0.05)
-    assert helped["p"] < was["p"]
-    assert (was["verdict"], helped["verdict"]) == ("not distinguishable", "holds")
+    assert was["verdict"] != "holds"
+    assert helped["verdict"] == "holds"
     assert by_name(after["numbers"])["figure_7"]["verdict"] == "contradicted"
 
 

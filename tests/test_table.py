@@ -222,10 +222,12 @@ def test_runs_of_other_settings_stay_in_the_table(tmp_path):
         assert other in merged
 
 
-def test_records_of_an_older_training_version_are_left_out_of_the_table(tmp_path):
+def test_records_of_an_older_training_version_stay_in_the_table_beside_newer_ones(tmp_path):
     older = {**record(0), "training_version": TRAINING_VERSION - 1}
     path = write_table(tmp_path / "runs.jsonl", older, record(1))
-    assert merge(path, []) == read_records(path) == [record(1)]
+    merged = merge(path, [record(0)])
+    assert merged == read_records(path)
+    assert sorted(map(to_line, merged)) == sorted(map(to_line, [older, record(0), record(1)]))
 
 
 def test_a_damaged_table_is_refused_and_kept_as_it_is(damaged_tables):
@@ -380,9 +382,14 @@ def test_records_of_another_setting_are_not_selected():
         assert select(records, {**DEFAULTS, name: value}) == records[1:], name
 
 
-def test_records_of_another_training_version_are_not_selected():
-    older = {**record(0), "training_version": TRAINING_VERSION - 1}
-    assert select([older, record(1)], DEFAULTS) == [record(1)]
+def test_of_a_run_by_several_training_versions_the_newest_is_selected():
+    older = [{**record(seed), "training_version": TRAINING_VERSION - 1} for seed in (0, 1)]
+    for records in ([*older, record(1)], [record(1), *older]):
+        assert select(records, DEFAULTS) == [older[0], record(1)]
+
+
+def test_records_of_other_data_are_not_selected():
+    assert select([{**record(0), "data": "another"}, record(1)], DEFAULTS) == [record(1)]
 
 
 def test_a_longer_run_counts_with_its_first_epochs_and_no_longer_says_which_images_were_recognised():

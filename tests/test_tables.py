@@ -10,14 +10,14 @@ from common import fashion_mnist
 from common.formatting import interval, points
 from report import tables
 from report.verdict import MARKS
-from study import claims
-from study.outcomes import CONTRADICTED, HOLDS, UNDECIDED, UNTESTED
+from study import claims, power
+from study.outcomes import CONTRADICTED, EQUAL, HOLDS, UNDECIDED, UNTESTED
 from study.samples import Pair
 from tests.made_up_results import PAIR, WEAK_PAIR, comparison, number, study_of_figures, study_with
 
-HOLDING, CONTRADICTING, UNDECIDABLE, TOO_FEW = (
+HOLDING, CONTRADICTING, PRACTICALLY_EQUAL, UNDECIDABLE, TOO_FEW = (
     f"{mark}\N{NO-BREAK SPACE}{verdict}"
-    for mark, verdict in zip("✓✗≈…", (HOLDS, CONTRADICTED, UNDECIDED, UNTESTED), strict=True)
+    for mark, verdict in zip("✓✗≈?…", (HOLDS, CONTRADICTED, EQUAL, UNDECIDED, UNTESTED), strict=True)
 )
 
 
@@ -27,7 +27,8 @@ def rows_of(table):
 
 
 def test_every_verdict_has_a_mark_and_stands_with_it_on_one_line():
-    for verdict, written in zip(MARKS, (HOLDING, CONTRADICTING, UNDECIDABLE, TOO_FEW), strict=True):
+    written_ones = (HOLDING, CONTRADICTING, PRACTICALLY_EQUAL, UNDECIDABLE, TOO_FEW)
+    for verdict, written in zip(MARKS, written_ones, strict=True):
         assert tables.mark(verdict) == written
 
 
@@ -51,17 +52,41 @@ def test_the_table_has_a_row_a_figure_with_deviation_and_number_of_seeds():
 # Comparisons
 
 
-def test_a_comparison_gets_a_row_with_verdict_difference_interval_p_and_seeds():
-    row = tables.comparisons_table(study_with(comparisons=[comparison(PAIR)])).data.splitlines()[-1]
-    assert row == (
-        f"| A helps | {HOLDING} | 3 | – | +4.67 | {interval(PAIR.difference.interval, points)} | "
-        f"100\N{NO-BREAK SPACE}% | 0.004 | 3\N{NO-BREAK SPACE}({PAIR.seeds_needed}) |"
-    )
+def row_of(judged, **results):
+    (row,) = rows_of(tables.comparisons_table(study_with(comparisons=[judged], **results)))
+    return row
+
+
+def test_a_comparison_gets_a_row_with_verdict_difference_corrected_interval_p_and_seeds():
+    judged = comparison(PAIR)
+    assert row_of(judged) == [
+        "A helps",
+        HOLDING,
+        "3",
+        "–",
+        "+4.67",
+        interval(judged.interval, points),
+        f"{judged.corrected:.3f}",
+        "3",
+    ]
+
+
+def test_an_exploratory_verdict_says_so():
+    assert row_of(comparison(PAIR, exploratory=True))[:2] == ["A helps", f"{HOLDING}, exploratory"]
+
+
+def test_every_claim_has_its_checks_beside_what_of_it_is_ours():
+    judged = [comparison(PAIR, ours="the size"), comparison(PAIR, WEAK_PAIR)]
+    last = [comparison(WEAK_PAIR), comparison(PAIR)]
+    study = study_with(comparisons=judged, comparisons_after_the_last_epoch=last)
+    assert rows_of(tables.checks_table(study)) == [
+        ["A helps", "–", "the size", "0.250", "+1.33\N{NO-BREAK SPACE}?"],
+        ["A helps", "other (2 pairs)", "–", "1.000", "+4.67\N{NO-BREAK SPACE}✓"],
+    ]
 
 
 def test_the_difference_that_the_report_gives_stands_beside_ours():
-    study = study_with(comparisons=[comparison(replace(PAIR, reported=0.0104), figure=4)])
-    assert " | 4 | +1.04 | +4.67 | " in tables.comparisons_table(study).data
+    assert row_of(comparison(replace(PAIR, reported=0.0104), figure=4))[2:5] == ["4", "+1.04", "+4.67"]
 
 
 def test_a_comparison_of_several_pairs_shows_the_one_that_speaks_most_against_it():
@@ -69,23 +94,26 @@ def test_a_comparison_of_several_pairs_shows_the_one_that_speaks_most_against_it
         "better": ("+1.33", UNDECIDABLE),
         "no_better": ("+4.67", CONTRADICTING),
     }.items():
-        study = study_with(comparisons=[comparison(PAIR, WEAK_PAIR, relation=relation)])
-        ((claim, mark, _, _, measured, *_),) = rows_of(tables.comparisons_table(study))
-        assert (claim, mark, measured) == ("A helps (2 pairs)", verdict, shown)
+        row = row_of(comparison(PAIR, WEAK_PAIR, relation=relation))
+        assert (row[1], row[4]) == (verdict, shown)
 
 
-def test_seeds_that_more_than_a_thousand_would_not_do_for_are_so_written():
-    hopeless = Pair((0.80, 0.90, 0.85), (0.85, 0.85, 0.85001), corrected=1.0)
-    row = rows_of(tables.comparisons_table(study_with(comparisons=[comparison(hopeless)])))[0]
-    assert row[-1] == "3\N{NO-BREAK SPACE}(>1000)"
+def test_an_undecided_claim_says_how_many_seeds_it_would_take():
+    differences = np.array([0.01, -0.01, 0.03])  # a gain of half a standard deviation
+    undecided = comparison(Pair(tuple(0.8 + differences), (0.8,) * 3))
+    assert row_of(undecided)[-1] == f"3\N{NO-BREAK SPACE}(≈{power.seeds_needed(undecided)})"
+    hopeless = comparison(Pair((0.8, 0.9, 0.85), (0.85, 0.85, 0.85001)))
+    assert row_of(hopeless)[-1] == "3\N{NO-BREAK SPACE}(>1000)"
+    assert row_of(comparison(PAIR))[-1] == "3"
 
 
 def test_what_was_not_run_is_a_dash():
-    few = Pair((0.9, 0.91), (0.85, 0.86))
-    study = study_with(comparisons=[comparison(Pair((), ())), comparison(few)], numbers=[number(0.85)])
+    few = comparison(Pair((0.9, 0.91), (0.85, 0.86)))
+    study = study_with(comparisons=[comparison(Pair((), ())), few], numbers=[number(0.85)])
     nothing, too_few = rows_of(tables.comparisons_table(study))
-    assert nothing == ["A helps", TOO_FEW, "3", "–", "–", "–", "–", "–", "0"]
-    assert too_few[-2:] == ["–", "2\N{NO-BREAK SPACE}(–)"]
+    assert nothing == ["A helps", TOO_FEW, "3", *["–"] * 4, "0"]
+    assert too_few[6] == "–"
+    assert too_few[-1] == "2"
     assert rows_of(tables.numbers_table(study)) == [["Figure 4: a change", TOO_FEW, "0.8500", "–", "–", "–", "0"]]
 
 
@@ -93,7 +121,7 @@ def test_without_runs_every_claim_has_its_row():
     study = study_of([])
     assert len(rows_of(tables.comparisons_table(study))) == len(claims.load().comparisons)
     for row in rows_of(tables.comparisons_table(study)) + rows_of(tables.numbers_table(study)):
-        assert row[1] == TOO_FEW
+        assert row[1] == f"{TOO_FEW}, exploratory"
 
 
 # Numbers and sweeps
@@ -101,7 +129,7 @@ def test_without_runs_every_claim_has_its_row():
 
 def test_a_number_gets_a_row_with_verdict_mean_range_and_percentile():
     runs = number(0.85, 0.84, 0.85, 0.86)
-    low, high = runs.sample.range_of_runs
+    low, high = runs.range_of_runs
     assert rows_of(tables.numbers_table(study_with(numbers=[runs]))) == [
         ["Figure 4: a change", HOLDING, "0.8500", "0.8500", f"{low:.4f} to {high:.4f}", "50", "3"]
     ]

@@ -61,10 +61,10 @@ def said(file):
 
 def test_the_verdict_on_a_number_is_a_sentence(said):
     contradicted = number(0.9, 0.8, 0.81, 0.79)
-    low, high = contradicted.sample.range_of_runs
+    low, high = contradicted.range_of_runs
     assert said(study_with(numbers=[contradicted])).startswith(
         "**The number is contradicted.** Over 3 seeds the test accuracy is 0.8000 on average, and one more run would "
-        f"fall between {low:.4f} and {high:.4f} with 95 % probability. The reported 0.9 lies at percentile "
+        f"fall between {low:.4f} and {high:.4f}. The reported 0.9 lies at percentile "
     )
     holds = said(study_with(numbers=[number(0.8, 0.8, 0.81, 0.79)]))
     assert holds.startswith("**The number holds.**")
@@ -72,20 +72,30 @@ def test_the_verdict_on_a_number_is_a_sentence(said):
 
 
 def test_a_claim_is_said_with_its_verdict_and_the_reason(said):
-    study = study_with(numbers=[number(0.85, 0.84, 0.85, 0.86)], comparisons=[comparison(PAIR, figure=4)])
-    assert said(study).splitlines()[-1] == (
-        "- *A helps*: **holds** (+4.67 points, 95 % interval "
-        f"{interval(PAIR.difference.interval, points)}, corrected p = 0.004, 3 seeds)."
+    helps = comparison(PAIR, figure=4)
+    assert said(study_with(numbers=[number(0.85, 0.84, 0.85, 0.86)], comparisons=[helps])).splitlines()[-1] == (
+        "- *A helps*: **holds** (+4.67 points, corrected interval "
+        f"{interval(helps.interval, points)}, p = {helps.corrected:.3f}, 3 seeds)."
     )
+
+
+def test_what_is_exploratory_or_deterministic_is_called_that(said):
+    numbers = [replace(number(0.1, 0.1, 0.1, 0.1), exploratory=True)]
+    same = Pair((0.1,) * 3, (0.1,) * 3)
+    text = said(study_with(numbers=numbers, comparisons=[comparison(same, figure=4, relation="no_better")]))
+    assert text.startswith("**The number holds, deterministic, exploratory.**")
+    assert text.endswith("**holds, deterministic** (+0.00 points, corrected interval +0.00 to +0.00, 3 seeds).")
+    text = said(study_with(numbers=numbers, comparisons=[comparison(PAIR, figure=4, exploratory=True)]))
+    assert "- *A helps*: **holds, exploratory** (" in text
 
 
 def test_the_difference_that_the_report_gives_stands_beside_ours(said):
     pairs = replace(PAIR, reported=0.0104), WEAK_PAIR
     numbers = [number(0.85, 0.84, 0.85, 0.86)]
     one = study_with(numbers=numbers, comparisons=[comparison(pairs[0], figure=4)])
-    assert "(reported +1.04 points, measured +4.67 points, 95 % interval" in said(one)
+    assert "(reported +1.04 points, measured +4.67 points, corrected interval" in said(one)
     several = study_with(numbers=numbers, comparisons=[comparison(*pairs, figure=4)])
-    assert "(the least favourable pair: +1.33 points, 95 % interval" in said(several)
+    assert "(other: +1.33 points, corrected interval" in said(several)
     without_claims = study_with(numbers=numbers, comparisons=[comparison(PAIR, figure=5)])
     assert "A helps" not in said(without_claims)
 

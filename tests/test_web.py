@@ -85,7 +85,7 @@ def cells_of(markdown):
 
 def table_with(tab, head):
     """Return the table whose first column has this head."""
-    return tab.locator("table", has=tab.locator("th:first-child", has_text=re.compile(f"^{head}$"))).last
+    return tab.locator("table", has=tab.locator("th:first-child", has_text=re.compile(f"^{head}$"))).first
 
 
 def shown_rows(table):
@@ -170,7 +170,9 @@ def test_the_page_is_made_beside_the_pdf_from_one_execution(tmp_path, monkeypatc
     publish.typeset(tmp_path, {"num_epochs": 3})
     assert executed == [("report", {"figures_folder": str(tmp_path), "overrides": {"num_epochs": 3}})]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.pdf"]
-    assert '<h2 id="summary">Summary</h2>' in (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<h2 id="summary">Summary</h2>' in page
+    assert '<p class="subtitle">Trial: num_epochs 3</p>' in page
 
 
 def test_a_page_that_cannot_be_made_leaves_the_old_report(tmp_path, monkeypatch):

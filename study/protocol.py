@@ -1,0 +1,99 @@
+"""The protocol: which runs decide the claims, in the order of their importance, and which ones are made besides.
+
+What decides, by which rule and with which seeds, stands in claims.yaml, and was committed before the first of these
+runs. Earlier seeds planned it; they decide nothing.
+"""
+
+from dataclasses import dataclass, replace
+
+from study.plan import Run, sweep_settings
+from study.record import determinants
+from study.table import can_be_cut
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Some runs of one setting.
+
+    Attributes:
+        notebook: that runs it, such as "figure_4".
+        setting: complete parameters of a run but for the seed.
+        seeds: a range.
+        decides: whether a verdict rests on them.
+    """
+
+    notebook: str
+    setting: dict
+    seeds: range
+    decides: bool
+
+
+def runs(claims):
+    """List the protocol's runs, each setting once, the most important first.
+
+    The figures come first, then the claims, those that take the least training first, then what decides no claim.
+    Where short runs are the beginnings of longer ones, only the longest is there.
+
+    Args:
+        claims: a `claims.Claims`.
+
+    Returns:
+        A list of `Planned`.
+    """
+    figures = [(name, figure.setting) for name, figure in claims.figures.items()]
+    of_figures = {training(setting) for _, setting in figures}
+    by_cost = sorted(claims.comparisons.values(), key=lambda claim: _cost(claim, of_figures))
+    reported = [(sweep.notebook, row.setting) for sweep in claims.sweeps.values() for row in sweep.reported]
+    deciding = [*figures, *(run for claim in by_cost for run in claim.runs), *reported]
+    planned = {}
+    for notebook, setting in deciding:
+        key = training(setting)
+        longest = planned.get(key)
+        if longest is None:
+            planned[key] = Planned(notebook, without_seed(setting), claims.protocol.seeds, decides=True)
+        elif _is_longer(setting, longest.setting):
+            planned[key] = replace(longest, notebook=notebook, setting=without_seed(setting))
+    besides = {}
+    for name, seeds in claims.protocol.besides.items():
+        for notebook, setting in figures if name == "figures" else sweep_settings(name, claims):
+            longest = planned.get(training(setting))
+            # A figure's own runs say which images they recognise; the beginnings of longer ones don't.
+            own = name == "figures" and _is_longer(longest.setting, setting)
+            key = (training(setting), own and setting["num_epochs"])
+            before = besides.get(key)
+            if own or (longest is None and (before is None or _is_longer(setting, before.setting))):
+                besides[key] = Planned(notebook, without_seed(setting), seeds, decides=False)
+    return [*planned.values(), *besides.values()]
+
+
+def plan_runs(claims, seeds, runs_folder):
+    """List the protocol's runs with some of its seeds as those of a batch, one seed after the other."""
+    return [
+        Run(planned.notebook, planned.setting | {"seed": seed, "runs_folder": str(runs_folder)})
+        for seed in seeds
+        for planned in runs(claims)
+        if seed in planned.seeds
+    ]
+
+
+def training(setting):
+    """Name what settings have in common whose runs are beginnings of each other: a text, whatever the seed."""
+    cut = {"num_epochs": 0} if can_be_cut(setting) else {}
+    return repr(sorted(determinants(setting | {"seed": 0} | cut).items()))
+
+
+def _cost(claim, done):
+    """Return the cost of a claim's runs with one seed, without those that are done."""
+    longest = {}
+    for notebook, setting in claim.runs:
+        longest[training(setting)] = max(longest.get(training(setting), 0), Run(notebook, setting).cost)
+    return sum(cost for key, cost in longest.items() if key not in done)
+
+
+def _is_longer(setting, other):
+    return setting["num_epochs"] > other["num_epochs"]
+
+
+def without_seed(setting):
+    """Return a setting without the seed that its notebook has."""
+    return {name: value for name, value in setting.items() if name != "seed"}

@@ -1,0 +1,161 @@
+"""Many seeds trained at once are those trained one by one: nets, curves and records."""
+
+import math
+import sys
+import time
+
+import pytest
+import torch
+from conftest import names_in, run_notebook, without
+
+import my_utils as mu
+from benchmarks import gpu
+from common.errors import UserError
+from study import notebooks
+from study.many_seeds import train_many, write_records
+from study.protocol import Planned
+from study.record import record_key, run_key, to_line
+from study.table import read_records
+
+SEEDS = [3, 5, 8]
+TINY = {"num_hidden": [16, 8, 8, 6, 4], "train_limit": 200, "num_epochs": 2, "num_rounds": 1, "batch_size": 70}
+TINY |= {"device": "cpu"}
+SETTINGS = {
+    "figure_4": {"num_validation": 150},
+    "figure_5": {"optimizer_name": "SGD_momentum", "learning_rate": 0.05},
+    "figure_6": {"optimizer_name": "RMSprop", "learning_rate": 0.001},
+    "figure_7": {"dropout": 0.0, "optimizer_name": "AdamW", "weight_decay": 0.1},
+    "figure_8": {"norm_axis": 2, "norm_after_relu": True, "patching": 1},
+    "figure_9": {"dropout": 0.0, "augmentation": ["RandomAffine", "RandomErasing"], "num_validation": 100},
+    "beyond": {"dropout": 0.0, "schedule": "one_cycle"},
+}
+
+
+def setting_of(notebook, folder, **changes):
+    return notebooks.defaults(notebook) | TINY | SETTINGS[notebook] | {"runs_folder": str(folder)} | changes
+
+
+@pytest.fixture
+def in_float64(monkeypatch):
+    """Let nets and images be float64, where only the order of summation is left to differ."""
+    in_float32 = mu.Batches.batch
+
+    def batch(self, positions, numbers):
+        X, y = in_float32(self, positions, numbers)
+        return X.double(), y
+
+    monkeypatch.setattr(mu.Batches, "batch", batch)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("few_images", "in_float64")
+@pytest.mark.parametrize("notebook", SETTINGS)
+def test_nets_curves_and_records_are_those_of_single_runs(notebook, tmp_path):
+    setting = setting_of(notebook, tmp_path / "together")
+    trained = train_many(setting, SEEDS)
+    write_records(notebook, setting, SEEDS, trained)
+    for seed, (net, history, correct) in zip(SEEDS, trained, strict=True):
+        alone = run_notebook(notebook, **setting | {"seed": seed, "runs_folder": str(tmp_path / "alone")})
+        torch.testing.assert_close(net.state_dict(), alone["net"].state_dict(), rtol=1e-10, atol=1e-10)
+        assert history == [pytest.approx(epoch, rel=1e-10) for epoch in alone["history"]]
+        assert torch.equal(correct, mu.predict_correct(alone["net"], alone["test_iter"]))
+    assert names_in(tmp_path / "together") == names_in(tmp_path / "alone")
+    for name in names_in(tmp_path / "alone"):
+        ((together,), (alone,)) = (read_records(tmp_path / way / name) for way in ("together", "alone"))
+        assert list(together) == list(alone)
+        assert together["forward"] == f"{alone['forward']}, 3 seeds at once"
+        differing = ("forward", "train_losses")
+        assert without(together, *differing) == without(alone, *differing)
+        assert together["train_losses"] == pytest.approx(alone["train_losses"], rel=1e-10)
+
+
+@pytest.mark.usefixtures("few_images")
+def test_no_record_tells_of_another_training(tmp_path):
+    setting = setting_of("figure_4", tmp_path)
+    trained = train_many(setting, SEEDS)
+    for changed, seeds, sentence in (
+        ({"learning_rate": 0.3}, SEEDS, "learning_rate is 0.3, and the training had 0.1"),
+        ({}, [5, 3, 8], "other weights or statistics than a new network of seed 5"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            write_records("figure_4", setting | changed, seeds, trained)
+    assert not names_in(tmp_path)
+
+
+@pytest.mark.usefixtures("few_images", "in_float64")
+def test_a_lost_net_leaves_the_others_alone(monkeypatch, tmp_path):
+    usual = mu.net_of
+
+    def net_of(setting):
+        net = usual(setting)
+        if setting["seed"] == 5:
+            torch.nn.init.constant_(net.stem.linear.weight, torch.nan)
+        return net
+
+    setting = setting_of("figure_4", tmp_path)
+    expected = train_many(setting, [3, 8])
+    monkeypatch.setattr(mu, "net_of", net_of)
+    (_, first, _), (lost, history, _), (_, last, _) = train_many(setting, SEEDS)
+    for actual, (_, alone, _) in zip((first, last), expected, strict=True):
+        assert actual == [pytest.approx(epoch, rel=1e-10) for epoch in alone]
+    assert all(math.isnan(epoch["train_loss"]) for epoch in history)
+    assert lost.classifier.linear.weight.isnan().all()
+    ((_, alone, _),) = train_many(setting, [5])
+    assert history == [pytest.approx(epoch, rel=1e-10, nan_ok=True) for epoch in alone]
+
+
+@pytest.mark.usefixtures("few_images", "in_float64")
+def test_where_all_nets_are_lost_no_more_epochs_are_trained(monkeypatch, tmp_path):
+    usual, ended = mu.net_of, []
+    monkeypatch.setattr(
+        mu, "net_of", lambda setting: usual(setting).apply(lambda m: [p.data.fill_(torch.nan) for p in m.parameters()])
+    )
+    trained = train_many(setting_of("figure_4", tmp_path, num_epochs=4), [3, 5], lambda *epoch: ended.append(epoch))
+    write_records("figure_4", setting_of("figure_4", tmp_path, num_epochs=4), [3, 5], trained)
+    assert [epoch for epoch, _ in ended] == [1, 2, 3, 4]
+    (record,) = read_records(tmp_path / names_in(tmp_path)[0])
+    assert record["train_losses"] == 4 * [None]
+    assert len(set(record["test_accuracies"])) == 1
+
+
+@pytest.mark.usefixtures("few_images")
+def test_the_same_seeds_together_give_the_same_numbers_again(tmp_path):
+    setting = setting_of("figure_9", tmp_path, dropout=0.3)
+    first, again = (train_many(setting, SEEDS) for _ in range(2))
+    histories = [[history for _, history, _ in trained] for trained in (first, again)]
+    assert histories[0] == histories[1]
+    assert len({str(history) for history in histories[0]}) == 3
+
+
+# All of the protocol on a GPU
+
+
+def test_the_protocols_missing_runs_are_made_and_put_into_a_table(tmp_path, monkeypatch):
+    planned = [
+        Planned(name, without(setting_of(name, tmp_path), "seed"), range(4, 6), decides=True)
+        for name in ("figure_4", "figure_8")
+    ]
+    too_long = without(setting_of("figure_4", tmp_path, num_epochs=10**6), "seed")
+    first, last = planned
+    in_order = [first, Planned("figure_4", too_long, range(4, 6), decides=True), last]
+    monkeypatch.setattr(gpu.protocol, "runs", lambda claims: in_order)
+    there = first.setting | {"seed": 4}
+    write_records("figure_4", there, [4], train_many(there, [4]))
+    ((record,),) = (read_records(tmp_path / name) for name in names_in(tmp_path))
+    (tmp_path / "runs.jsonl").write_text(to_line(record), encoding="utf-8")
+    gpu.run_protocol(tmp_path, time.monotonic() + 300, device="cpu")
+    records = read_records(tmp_path / "runs.jsonl")
+    expected = {run_key(p.setting | {"seed": seed}) for p in planned for seed in p.seeds}
+    assert {record_key(record) for record in records} == expected
+    assert len(records) == 4
+    assert records[0] == record
+
+
+def test_without_a_gpu_that_is_said_in_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--output", str(tmp_path / "output"), "--seconds", "10"])
+    with pytest.raises(SystemExit, match=r"^benchmarks/gpu\.py: there is no GPU that PyTorch can use$"):
+        gpu.main()
+    assert not (tmp_path / "output").exists()

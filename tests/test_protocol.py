@@ -1,0 +1,133 @@
+"""The protocol's runs: everything that a verdict needs, once, and the most important first."""
+
+from dataclasses import replace
+
+import pytest
+from conftest import made_up_record
+
+import reproduce
+from common.parameters import PARAMETERS, check_parameters
+from study import claims, protocol
+from study.batch import Progress
+from study.record import run_key
+from study.table import select
+
+CLAIMS = claims.load()
+RUNS = protocol.runs(CLAIMS)
+DECIDING = [planned for planned in RUNS if planned.decides]
+
+
+def test_the_seeds_that_decide_are_fresh_and_the_same_for_all():
+    assert CLAIMS.protocol.seeds == range(100, 132)
+    assert {planned.seeds for planned in DECIDING} == {range(100, 132)}
+    for planned in RUNS:
+        assert set(planned.seeds) <= set(range(100, 132))
+
+
+def test_everything_that_a_verdict_needs_is_among_the_runs():
+    records = [made_up_record(planned.setting, seed=100) for planned in DECIDING]
+    needed = [figure.setting for figure in CLAIMS.figures.values()]
+    needed += [setting for claim in CLAIMS.comparisons.values() for pair in claim.pairs for setting in pair]
+    needed += [row.setting for sweep in CLAIMS.sweeps.values() for row in sweep.reported]
+    for setting in needed:
+        assert len(select(records, setting)) == 1
+
+
+def test_nothing_is_run_twice_or_is_the_beginning_of_another_run():
+    trainings = [protocol.training(planned.setting) for planned in DECIDING]
+    assert len(set(trainings)) == len(trainings)
+    keys = [run_key(planned.setting | {"seed": 100}) for planned in RUNS]
+    assert len(set(keys)) == len(keys)
+
+
+def test_every_setting_is_one_that_its_notebook_can_run():
+    for planned in RUNS:
+        assert "seed" not in planned.setting
+        assert planned.setting.keys() | {"seed", "num_rounds", "schedule"} == PARAMETERS.keys()
+        check_parameters(planned.setting | {"seed": 100})
+
+
+def test_the_figures_come_first_and_what_decides_nothing_last():
+    of_figures = {protocol.training(figure.setting) for figure in CLAIMS.figures.values()}
+    assert {protocol.training(planned.setting) for planned in RUNS[: len(of_figures)]} == of_figures
+    decides = [planned.decides for planned in RUNS]
+    assert decides == sorted(decides, reverse=True)
+
+
+def test_what_is_made_besides_is_what_claims_yaml_names():
+    besides = [planned for planned in RUNS if not planned.decides]
+    chosen = [search.candidates[search.chosen] for search in CLAIMS.beyond.values()]
+    for setting in chosen:
+        (planned,) = [planned for planned in besides if planned.setting == protocol.without_seed(setting)]
+        assert planned.seeds == range(100, 110)
+    trainings = {protocol.training(planned.setting) for planned in RUNS if len(planned.seeds) >= 8}
+    for _, setting in CLAIMS.factorial.runs:
+        assert protocol.training(setting) in trainings
+    for name in CLAIMS.held_out:
+        for setting in CLAIMS.sweeps[name].held_out:
+            assert protocol.training(setting) in trainings
+
+
+def test_a_figure_that_is_the_beginning_of_a_longer_run_has_runs_of_its_own_to_compare_images():
+    own = [planned for planned in RUNS if protocol.without_seed(CLAIMS.figures["figure_4"].setting) == planned.setting]
+    assert [planned.decides for planned in own] == [False]
+
+
+@pytest.mark.parametrize("num_epochs", [5, 40])
+def test_the_longest_of_a_setting_is_run_wherever_it_is_named(num_epochs):
+    figure = CLAIMS.figures["figure_3"]
+    longer = figure.setting | {"num_epochs": num_epochs}
+    claim = replace(CLAIMS.comparisons["he"], runs=(("figure_3", longer),))
+    runs = protocol.runs(replace(CLAIMS, comparisons={"he": claim}))
+    (planned,) = [p for p in runs if protocol.training(p.setting) == protocol.training(longer) and p.decides]
+    assert planned.setting["num_epochs"] == max(num_epochs, figure.setting["num_epochs"])
+
+
+def test_a_batch_of_the_protocol_runs_one_seed_after_the_other(tmp_path):
+    batch = protocol.plan_runs(CLAIMS, [100, 131], tmp_path)
+    seeds = [run.parameters["seed"] for run in batch]
+    assert seeds == sorted(seeds)
+    assert seeds.count(100) == len(RUNS)
+    assert seeds.count(131) == len(DECIDING)
+    assert {run.parameters["runs_folder"] for run in batch} == {str(tmp_path)}
+
+
+# By the batch
+
+
+def test_the_batch_lists_the_protocols_runs_seed_by_seed(capsys, tmp_path):
+    reproduce.main(["--protocol", "--seeds", "131", "100", "--list", "--output", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(RUNS) + len(DECIDING) + 2
+    assert [line for line in lines if "seed 131" in line] == lines[len(RUNS) : -2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal"),
+    [
+        (["--protocol", "4"], "leave out figures"),
+        (["--protocol", "--quick"], "leave out figures"),
+        (["--protocol", "--seeds", "7"], "seed 7 is none of the protocol's: choose from 100 to 131"),
+    ],
+)
+def test_what_is_not_the_protocols_is_refused_in_a_line(arguments, refusal):
+    with pytest.raises(SystemExit, match=refusal) as refused:
+        reproduce.main(arguments)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("shows_accuracy", [True, False])
+def test_progress_of_the_protocol_shows_no_accuracy(capsys, tmp_path, shows_accuracy):
+    (run, *_) = protocol.plan_runs(CLAIMS, [100], tmp_path)
+    line = "epoch 1 of 40: train loss 2.3, train accuracy 0.1, test accuracy 0.1234"
+    Progress([run], (), shows_accuracy).on_line(run.key, line)
+    shown = capsys.readouterr().out
+    assert "epoch 1 of 40" in shown
+    assert ("0.1234" in shown) == shows_accuracy
+
+
+def test_the_batch_of_the_protocol_hides_accuracies(tmp_path):
+    options = reproduce.parse(["--protocol", "--output", str(tmp_path)])
+    assert options.seeds == list(range(100, 132))
+    assert not reproduce.batch_of(options).shows_accuracy
+    assert reproduce.batch_of(reproduce.parse(["4", "--output", str(tmp_path)])).shows_accuracy
