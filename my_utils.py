@@ -250,10 +250,10 @@ def train(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler=Non
         Interrupted: somebody has stopped it; the network keeps what it has learned.
     """
     check_training(net, train_iter, test_iter, loss, num_epochs, optimizer)
-    live = LiveCurve(num_epochs, length_hint(train_iter, 0)) if somebody_is_looking() else None
-    on_batch = live.on_batch if live else None
     history = []
     try:
+        live = LiveCurve(num_epochs, length_hint(train_iter, 0)) if somebody_is_looking() else None
+        on_batch = live.on_batch if live else None
         for measures in train_epochs(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler, on_batch):
             history.append(measures)
             if live:
