@@ -10,7 +10,7 @@ import hashlib
 import torch
 from torch.nn.parameter import is_lazy
 
-OF_SPEED = ("params", "fused", "foreach", "capturable", "differentiable")  # an optimizer's options that say no formula
+OF_SPEED = ("fused", "foreach", "capturable", "differentiable")  # options of an optimizer that change no formula
 
 
 class Account:
@@ -44,7 +44,7 @@ def state_of(net, train_iter, loss, optimizer, scheduler):
     Attributes that only some losses, optimizers and batches have are described where they are there.
     """
     groups = getattr(optimizer, "param_groups", None) or [{"params": []}]
-    options = {name: _plain(value) for name, value in groups[0].items() if name not in OF_SPEED}
+    options = {name: _plain(value) for name, value in groups[0].items() if name not in ("params", *OF_SPEED)}
     held_out = getattr(train_iter, "validation_iter", None)
     return {
         **state_of_net(net),

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from conftest import CHANGED, ROOT, without
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import my_utils as mu
 from common.errors import Interrupted, UserError
 from fast.step import TrainingStep
 from model import Net
@@ -295,6 +297,18 @@ def test_a_schedule_for_another_number_of_epochs_is_refused(few_images, tmp_path
     session.run("parameters", "train")
     assert "the learning rate had another schedule than the parameters say" in session.refusal()
     assert session.run("network", "optimizer", "train").record()
+
+
+def test_a_learning_rate_in_a_tensor_as_on_a_gpu_is_recorded(few_images, tmp_path, monkeypatch):
+    def get_scheduler(name, optimizer, num_steps):
+        (group,) = optimizer.param_groups
+        group["lr"], highest = torch.tensor(group["lr"]), group["lr"]
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, num_steps, cycle_momentum=False)
+
+    monkeypatch.setattr(mu, "get_scheduler", get_scheduler)
+    session = Session("beyond", tmp_path, optimizer_name="RMSprop").run_all()
+    session.variables["parameters"]["learning_rate"] = 0.1
+    assert "learning_rate is 0.1, and the training had 0.005;" in session.refusal()
 
 
 def test_a_history_that_was_touched_is_refused(session):
