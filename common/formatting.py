@@ -4,6 +4,7 @@ import math
 from decimal import Decimal
 
 NOT_MEASURED = "–"
+AUGMENTATIONS = {"RandomAffine": "shifts", "RandomHorizontalFlip": "flips", "RandomErasing": "erased areas"}
 
 
 def accuracy(value):
@@ -57,11 +58,11 @@ def words(name):
 
 
 def parameter(value):
-    """Write the value of a parameter for a table: 0.00001, yes, Adam, HorizontalFlip, Erasing."""
+    """Write the value of a parameter for a table: 0.00001, yes, Adam; or shifts, flips."""
     if isinstance(value, list):
         return ", ".join(parameter(item) for item in value)
     if isinstance(value, str):
-        return value.removeprefix("Random")
+        return AUGMENTATIONS.get(value, value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return format(Decimal(str(value)).normalize(), "f")

@@ -1,19 +1,23 @@
-"""The report's numbered figures: each drawing with its caption and alternative text, as notebooks and PDF need it."""
+"""The report's figures: each drawing with its caption and alternative text, as notebooks and PDF need it.
+
+Figures 2 to 9 have the numbers of those that they reproduce; ours, Figure C among them in `network`, have letters.
+"""
 
 import numpy as np
 from IPython.display import display
 
-from common.curves import drawing, show
+from common.curves import drawing
 from common.fashion_mnist import CLASSES
 from common.formatting import accuracy, count, points
 from report import drawings
 from report.sentences import caption, counted
 from report.verdict import not_yet
 from study import signals
+from study.reported import report_steps
 
 
-def show_drawing(figure, caption, alt, number):
-    """Display a `matplotlib.figure.Figure` with its number, caption and alternative text.
+def show_drawing(figure, caption, alt, number, width="100%"):
+    """Display a `matplotlib.figure.Figure` with its number or letter, caption and alternative text.
 
     HTML has them in itself, our PDF takes them from the metadata. LaTeX knows no caption of an output, so that it gets
     one as an output of its own, which is empty elsewhere.
@@ -21,15 +25,38 @@ def show_drawing(figure, caption, alt, number):
     data = drawing(figure, alt)
     caption_html = f"<figcaption>Figure {number}: {caption}</figcaption>"
     data["text/html"] = f'<figure id="fig-{number}">{data["text/html"]}{caption_html}</figure>'
-    about = {"caption": caption, "alt": alt, "label": f"fig-{number}", "number": number, "width": "100%"}
+    about = {"caption": caption, "alt": alt, "label": f"fig-{number}", "number": number, "width": width}
     display(data, metadata={"image/svg+xml": about}, raw=True)
     caption_only = {"text/html": "", "text/markdown": f"[*Figure {number}:*]{{#fig-{number}}} {caption}"}
     display(caption_only, metadata={"caption_of": f"fig-{number}"}, raw=True)
 
 
+def show_steps(study):
+    """Display the report's steps beside ours; a trial says nothing about these."""
+    if study.overrides:
+        return None
+    if not report_steps(study):
+        return not_yet("several seeds of the figures")
+    return show_drawing(
+        drawings.draw_steps(study),
+        "Each step of the report beside ours, with its 95 % interval. The grey bar is what two single runs of the "
+        "same settings differ by through their seeds alone, 19 times of 20.",
+        "A row for each step of the report: the reported step as a mark, ours as a dot with its interval, and a grey "
+        "bar for what two single runs differ by.",
+        "A",
+        width="75%",
+    )
+
+
 def show_classes():
-    """Display an image of each class. It has no number: the text around it is its caption."""
-    show(drawings.draw_classes(), f"A small grey picture of each of the ten classes: {', '.join(CLASSES)}.")
+    """Display an image of each class."""
+    show_drawing(
+        drawings.draw_classes(),
+        "The ten classes, each by its first test image.",
+        f"A small grey picture of each of the ten classes: {', '.join(CLASSES)}.",
+        "B",
+        width="65%",
+    )
 
 
 def show_figure(study, name):
@@ -63,7 +90,7 @@ def show_numbers(study):
         "Every number of the report and our runs of its setting, one dot a seed. The bar is where one more run would "
         "fall, corrected for all the numbers; with few seeds it is wide.",
         f"Reported test accuracies as marks over our runs. Of {len(study.numbers)} numbers {counted(study.numbers)}.",
-        _position(study, 1),
+        "D",
     )
 
 
@@ -76,7 +103,7 @@ def show_signals(study):
         "step. From N(0, 1) it ends where it is no longer a number.",
         "Three plots. Under N(0, 1) outputs grow from layer to layer and gradients grow backwards, under Xavier and "
         "He they keep their size; the loss under N(0, 1) explodes.",
-        _position(study, 2),
+        "E",
     )
 
 
@@ -95,7 +122,7 @@ def show_grid(study):
         f"Heat maps of test accuracy against batch size and learning rate, from {accuracy(np.nanmin(means))} to "
         f"{accuracy(means[best])} with {epochs[best[0]]} epochs, batch size {batch_sizes[best[1]]} and learning rate "
         f"{rates[best[2]]}.",
-        _position(study, 3),
+        "F",
     )
 
 
@@ -109,7 +136,7 @@ def show_images(study):
         "The test images that fewest of our runs recognise, and those about which they are most divided, with the "
         "data set's labels.",
         "Two rows of small pictures of clothes, with labels such as shirt, coat and dress.",
-        _position(study, 4),
+        "G",
     )
 
 
@@ -125,10 +152,5 @@ def show_effects(study):
         f"What each factor changes, averaged over the settings of the four others, and how two of them interact; "
         f"{count(num_seeds, 'seed')}, {lines}.",
         "Effects on test accuracy in points: " + ", ".join(f"{e.name} {points(e.sample.mean)}" for e in effects) + ".",
-        _position(study, 5),
+        "H",
     )
-
-
-def _position(study, position):
-    """Number a drawing: they go on where the figures of the claims end."""
-    return study.claims.figure_numbers[-1] + position

@@ -83,7 +83,7 @@ def show_model():
         "One image on its way through the network: the matrix after each operation, rows × columns, its sides drawn "
         "in proportion to the square roots of their sizes. A batch is a stack of these.",
         f"Diagram of the network. {describe_walk(steps)}",
-        1,
+        "C",
     )
 
 

@@ -47,6 +47,7 @@ SOURCE = re.compile(
               | ``+ | \\[\\$`] )
     | \$\$ (?P<display> .+?) (?<!\\) \$\$
     | \$ (?P<inline> (?: \\. | [^$\\\n] | \n(?![ \t]*\n) )+ ) \$ (?P<digit>\d?)
+    | ^ Table [ ] (?P<number>\d+): [ ]+ (?P<caption>[^\n]+) \n{2,} (?=\|)
     | (?P<table> (?<=[^\s]) [ \t]* \n (?= [^\n]*\|[^\n]*\n [ ]{0,3} (?=[^\n]*\|) \|? [ ]*:?-+:?[ ]*
               (?:\|[ ]*:?-+:?[ ]*)* \|? [ \t]* (?:\n|\Z) ) )
     """,
@@ -75,6 +76,8 @@ def markdown(source, macros):
             # An unclosed fence ends with its cell.
             closed = not match["fence"] or match[0].rstrip().endswith(match["fence"])
             return match[0] if closed else f"{match[0]}\n{match['fence']}"
+        if match["caption"]:
+            return f"Table: {SOURCE.sub(rewrite, match['caption'])} {{#tab-{match['number']}}}\n\n"
         if match["table"]:
             return "\n\n"
         if match["display"]:
@@ -200,8 +203,8 @@ def _figure(output, cell, mime_type, images):
     if isinstance(label, str) and label and label not in images.labels:
         images.labels.add(label)
         arguments.append(f"label: {typst_string(label)}")
-    if str(settings.get("number", "")).isdecimal():
-        arguments.append(f"number: {settings['number']}")
+    if re.fullmatch(r"\d+|[A-Z]", str(settings.get("number", ""))):
+        arguments.append(f'number: "{settings["number"]}"')
     call = f"#report-figure({', '.join(arguments + size_arguments(settings))})"
     if not caption:
         return f"\n\n`{call}`{{=typst}}\n\n"

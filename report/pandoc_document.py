@@ -28,6 +28,7 @@ COLUMNS = "--columns=10000"  # pandoc stretches a table over the whole page if i
 FILE_PREFIX = re.compile(r"^.*?part-\d+\.md__")  # by which pandoc tells headings of several files apart
 LONG_WORD = re.compile(r"\S{60,}")
 MAX_URL = 2000
+ROWS_OF_FLOAT = range(10, 21)  # a shorter table leaves no large gap, and a longer one may be parted
 BOUNDARY = "boundary"
 BETWEEN = "<!-- between two pieces of HTML -->"
 
@@ -57,7 +58,8 @@ def read(parts, title_block, images):
     _settle_targets(document, targets)
     for change in (_show_tex, _show_image, _settle_link, _break_long_words):
         document["blocks"] = walk(document["blocks"], change, "", {"images": images, "targets": targets})
-    document["blocks"] = walk(document["blocks"], _without_empty, "", {})
+    for change in (_without_empty, _number_table):
+        document["blocks"] = walk(document["blocks"], change, "", {})
     title = document["meta"].get("title")
     if title:
         # An image, a link or a remark can't stand in the name of a PDF.
@@ -67,6 +69,16 @@ def read(parts, title_block, images):
 
 def _without_empty(key, value, *_):
     return [] if key in ("Para", "Plain") and not value else None
+
+
+def _number_table(key, value, *_):
+    """Give a table the number in its name, and let it float if it would leave a gap."""
+    if key != "Table" or not (name := re.fullmatch(r"tab-(\d+)", value[0][0])):
+        return None
+    num_rows = sum(len(body[3]) for body in value[4])
+    floats = "true" if num_rows in ROWS_OF_FLOAT else "false"
+    before = f"#numbered-table({name[1]}, floats: {floats})["
+    return [{"t": "RawBlock", "c": ["typst", before]}, {"t": key, "c": value}, {"t": "RawBlock", "c": ["typst", "]"]}]
 
 
 def _plain_title(key, value, *_):
@@ -204,7 +216,7 @@ def _settle_targets(document, targets):
     seen = set(targets.values())
 
     def settle(key, value, *_):
-        if key not in ("Header", "Span", "Div"):
+        if key not in ("Header", "Table", "Span", "Div"):
             return None
         attributes = value[1 if key == "Header" else 0]
         name = attributes[0] = FILE_PREFIX.sub("", attributes[0])
@@ -217,6 +229,7 @@ def _settle_targets(document, targets):
         if key == "Header":
             # Jupyter makes another name of the same words: #My-Heading where pandoc has #my-heading.
             targets.setdefault(_comparable(stringify(value[2])), name)
+        if key in ("Header", "Table"):
             return None
         attributes[0] = ""
         anchor = typst_inline(f"#metadata(none) #label({typst_string(name)})")

@@ -3,7 +3,7 @@
 import numpy as np
 from IPython.display import Markdown
 
-from common.formatting import accuracy, changes, count, p_equals, percentile, points, spread
+from common.formatting import accuracy, changes, count, interval, p_equals, percentile, points, spread
 from report.verdict import WORDS, not_yet
 from study import reported, signals
 from study.outcomes import HOLDS, LEAST_SEEDS
@@ -51,6 +51,46 @@ def own_runs(study):
     )
 
 
+def abstract(study):
+    """Sum up the report in a paragraph, with what was found; of a trial with what it is about."""
+    text = (
+        "**Abstract.** A coursework report trains a small network that mixes the patches of an image on Fashion-MNIST "
+        "and improves it step by step, each step judged by one run."
+    )
+    results = list(study.figures.values())
+    if study.overrides or len(results) < 2:
+        return Markdown(f"{text} Here it is run again.")
+    seeds = min(result.sample.num_seeds for result in results)
+    text += (
+        f" We run every figure with {count(seeds, 'seed')}, and judge what the report says by a rule that was "
+        f"committed before these runs. {_counts(study)}"
+    )
+    steps, larger = _steps_beyond_chance(study)
+    rising = _claim_that_accuracy_rises(study)
+    if rising:
+        low, high = rising.interval
+        text += (
+            f" From Figure {results[1].number} to {results[-1].number} accuracy rises, by "
+            f"{interval((low, high), lambda share: f'{100 * share:.1f}')} points. But of the {len(steps)} reported "
+            f"steps there, {len(larger)} {_is_or_are(larger)} larger than what two single runs of the same settings "
+            "differ by through their seeds alone."
+        )
+    best = max((sample.mean for _, sample in study.chosen_beyond() if sample.num_seeds > 1), default=None)
+    if best:
+        text += (
+            " With other parameters, chosen without a look at the test images, the same network reaches "
+            f"{accuracy(best)}, where the report's best run has {max(r.figure.reported for r in results):g}."
+        )
+    return Markdown(text)
+
+
+def _counts(study):
+    return (
+        f"Of the report's {count(len(study.numbers), 'number')}, {counted(study.numbers)}. "
+        f"Of its {count(len(study.comparisons), 'comparison')}, **{counted(study.comparisons)}**."
+    )
+
+
 def results_summary(study):
     """Say in a paragraph how near the measured accuracies come to the reported ones, and how much they scatter."""
     results = list(study.figures.values())
@@ -61,9 +101,9 @@ def results_summary(study):
     close = [result for result in results if abs(result.difference) <= TOLERANCE]
     farthest = max(results, key=lambda result: abs(result.difference))
     text = (
-        f"Of the {len(results)} reported accuracies, **{len(close)} lie within {100 * TOLERANCE:g} points** "
-        f"of our mean. The largest difference is {points(farthest.difference)} points, in "
-        f"[Figure {farthest.number}](#fig-{farthest.number})."
+        f"Of the {len(results)} reported accuracies, **{'all' if len(close) == len(results) else len(close)} lie "
+        f"within {100 * TOLERANCE:g} points** of our mean. The largest difference is {points(farthest.difference)} "
+        f"points, in [Figure {farthest.number}](#fig-{farthest.number})."
     )
     # The last steps of the report, each compared with the scatter of one run around the mean of its setting.
     ladder = [result for result in results if result.number >= 5]
@@ -88,16 +128,12 @@ def claims_summary(study):
     """Say in a paragraph how the claims fare; in a trial they don't."""
     if study.overrides:
         return None
-    judged, comparisons = study.numbers, study.comparisons
-    text = (
-        f"Of the report's {count(len(judged), 'number')}, {counted(judged)}. "
-        f"Of its {count(len(comparisons), 'comparison')}, **{counted(comparisons)}**."
-    )
-    exploratory = sum(item.exploratory for item in comparisons)
+    text = _counts(study)
+    exploratory = sum(comparison.exploratory for comparison in study.comparisons)
     if exploratory:
-        which = "All" if exploratory == len(comparisons) else f"{exploratory}"
+        which = "All" if exploratory == len(study.comparisons) else f"{exploratory}"
         text += f" {which} of these verdicts are exploratory: the runs that decide have other seeds, and are to come."
-    of_figures = [number for number in judged if number.name in study.claims.figures]
+    of_figures = [number for number in study.numbers if number.name in study.claims.figures]
     (share, p), (share_of_best, p_of_best) = reported.luck(of_figures), reported.luck(of_figures, best=True)
     if not np.isnan(share):
         text += (
@@ -110,22 +146,65 @@ def claims_summary(study):
 
 def steps_sentence(study):
     """Say how many of the report's steps are larger than what two single runs differ by through their seeds alone."""
-    steps = reported.report_steps(study)
+    steps, larger = _steps_beyond_chance(study)
     if not steps or np.isnan([reported.by_chance(before, after) for before, after in steps]).any():
         return not_yet("several seeds of the figures")
+    named = ", ".join(f"Figure {after.number}" for after in larger)
+    reached = sum(size.verdict == HOLDS for size in study.step_sizes)
+    return Markdown(
+        f"Of the report's {len(steps)} steps from Figure {steps[0][0].number} on, {len(larger)} "
+        f"{_is_or_are(larger)} larger than what two single runs differ by through their seeds alone, "
+        f"19 times of 20{f': that to {named}' if named else ''}. Their sizes are another question: {reached} of "
+        f"{len(study.step_sizes)} lie where the difference of two single runs of ours would fall."
+    )
+
+
+def _steps_beyond_chance(study):
+    """Return the report's steps, and the figures to which one leads that two runs of equal settings seldom show."""
+    steps = reported.report_steps(study)
     larger = [
         after
         for before, after in steps
         if abs(after.figure.reported - before.figure.reported) > reported.by_chance(before, after)
     ]
-    named = ", ".join(f"Figure {after.number}" for after in larger)
-    reached = sum(size.verdict == HOLDS for size in study.step_sizes)
+    return steps, larger
+
+
+def _is_or_are(things):
+    return "is" if len(things) == 1 else "are"
+
+
+def order_sentence(study):
+    """Say whether some verdicts were looked at before all runs of the protocol were made, and what that means."""
+    exploratory = [comparison for comparison in study.comparisons if comparison.exploratory]
+    if study.overrides or not 0 < len(exploratory) < len(study.comparisons):
+        return None
     return Markdown(
-        f"Of the report's {len(steps)} steps from Figure {steps[0][0].number} on, {len(larger)} "
-        f"{'is' if len(larger) == 1 else 'are'} larger than what two single runs differ by through their seeds alone, "
-        f"19 times of 20{f': that to {named}' if named else ''}. Their sizes are another question: {reached} of "
-        f"{len(study.step_sizes)} lie where the difference of two single runs of ours would fall."
+        f"One thing was not as it should be. The runs for {len(exploratory)} claims are still missing, and the "
+        f"verdicts on {count(len(study.comparisons) - len(exploratory), 'other')} have been looked at. Which runs came "
+        "first was laid down before, the figures and then the claims that cost least, so that no result decided it. "
+        "But Holm's correction takes all claims together: until the last run is made, an interval near its limit can "
+        "still move a little."
     )
+
+
+def ladder_sentence(study):
+    """Say of the accuracies that the report has rise, how they do it seed by seed."""
+    rising = _claim_that_accuracy_rises(study)
+    if study.overrides or not rising:
+        return None
+    climbed = round(rising.share_of_ladders * rising.num_seeds)
+    return Markdown(
+        "Step by step, then? On the whole: Page's test, which looks at ranks alone, finds the rise as well, with "
+        f"{p_equals(rising.p_of_page)}. But with {climbed} of {rising.num_seeds} seeds only does every step lead "
+        "upwards, which is what a reader of one such series would like to know."
+    )
+
+
+def _claim_that_accuracy_rises(study):
+    """Return the comparison of settings that are said to rise on the whole, if there is one and it holds."""
+    holding = (comparison for comparison in study.comparisons if comparison.verdict == HOLDS)
+    return next((comparison for comparison in holding if comparison.stated.relation == "rising"), None)
 
 
 def counted(judged):

@@ -22,6 +22,11 @@ from study import power
 from study.outcomes import UNDECIDED
 from study.samples import Sample
 
+HEADS = {
+    "norm_axis": "Normalised axis",
+    "norm_after_relu": "After the ReLU",
+}  # where a parameter's name says too little
+
 
 def markdown_table(head, rows):
     """Write a Markdown table; a column whose head ends in a space is set flush left, others flush right.
@@ -35,6 +40,13 @@ def markdown_table(head, rows):
         for title, width in zip(head, widths, strict=True)
     ]
     return Markdown("\n".join("| " + " | ".join(row) + " |" for row in [cells[0], rule, *rows]))
+
+
+def captioned(number, caption, table):
+    """Put a number and a caption above a table; where there is none yet, what stands in its place is left alone."""
+    if table is None or not table.data.startswith("|"):
+        return table
+    return Markdown(f"Table {number}: {caption}\n\n{table.data}")
 
 
 def results_table(study, link="#fig-{}"):
@@ -77,17 +89,21 @@ def comparisons_table(study):
 def checks_table(study):
     """Say of every comparison which of its pairs decides, what of it is ours, and what other ways to judge it say."""
     rows = []
-    for comparison, last in zip(study.comparisons, study.comparisons_after_the_last_epoch, strict=True):
+    others = study.comparisons_after_the_last_epoch, study.comparisons_by_earlier_seeds
+    for comparison, last, earlier in zip(study.comparisons, *others, strict=True):
         stated, pair = comparison.stated, comparison.least_favourable
-        cells = [NOT_MEASURED] * 2
-        if pair:
-            cells = [
-                p_value(pair.difference.p_of_sign_flips(pair.margin)),
-                f"{points(last.least_favourable.difference.mean)}\N{NO-BREAK SPACE}{MARKS[last.verdict]}",
-            ]
         decides = f"{pair.label} ({len(comparison.pairs)} pairs)" if pair and len(comparison.pairs) > 1 else ""
-        rows.append([stated.text, decides or NOT_MEASURED, stated.ours or NOT_MEASURED, *cells])
-    return markdown_table(["Claim ", "Pair that decides ", "What of it is ours ", "p, flips", "Last epoch"], rows)
+        flips = pair.difference.p_of_sign_flips(pair.margin) if pair else float("nan")
+        cells = [decides or NOT_MEASURED, stated.ours or NOT_MEASURED, p_value(flips), _gain(last), _gain(earlier)]
+        rows.append([stated.text, *cells])
+    head = ["Claim ", "Pair that decides ", "What of it is ours ", "p, flips", "Last epoch", "Earlier seeds"]
+    return markdown_table(head, rows)
+
+
+def _gain(comparison):
+    """Write what a comparison measured, and the sign of its verdict."""
+    pair = comparison.least_favourable
+    return f"{points(pair.difference.mean)}\N{NO-BREAK SPACE}{MARKS[comparison.verdict]}" if pair else NOT_MEASURED
 
 
 def _needed(comparison):
@@ -128,16 +144,18 @@ def numbers_table(study):
     return markdown_table(head, rows)
 
 
-def sweep_table(study, sweep):
-    """List the settings of a sweep with the mean test accuracy of their runs."""
-    sweep = study.claims.sweeps[sweep]
-    varied = [name for name, values in sweep.vary.items() if len(values) > 1 or len(sweep.vary) == 1]
+def sweep_table(study, *names):
+    """List the settings of a sweep, or of several of the same parameters, with the mean accuracy of their runs."""
+    sweeps = [study.claims.sweeps[name] for name in names]
+    vary = sweeps[0].vary
+    varied = [name for name, values in vary.items() if len(values) > 1 or len(vary) == 1]
     rows = []
-    for setting in sweep.settings:
+    for setting in [setting for sweep in sweeps for setting in sweep.settings]:
         sample = study.sample_of(setting)
         cells = [accuracy(sample.mean), interval(sample.interval, accuracy), f"{sample.num_seeds}"]
         rows.append([*(parameter(setting[name]) for name in varied), *cells])
-    head = [*(f"{words(name).capitalize()} " for name in varied), "Test accuracy", "95 % interval", "Seeds"]
+    titles = [f"{HEADS.get(name, words(name).capitalize())} " for name in varied]
+    head = [*titles, "Test accuracy", "95 % interval", "Seeds"]
     return markdown_table(head, rows)
 
 
@@ -145,7 +163,7 @@ def selection_table(study):
     """Say for each sweep what choosing on the test images was worth, in points."""
     rows = [
         [
-            words(selection.sweep),
+            words(selection.sweep).capitalize(),
             f"{selection.num_settings}",
             f"{len(selection.seeds)}",
             accuracy(np.mean(selection.by_test)),
@@ -167,6 +185,7 @@ def steps_table(study):
         [
             f"{words(step.first).capitalize()} to {step.second.removeprefix('figure_')}",
             points(step.gain),
+            interval(step.interval, points),
             p_value(step.p_images),
             f"{step.significant} of {step.seeds}",
             f"{100 * step.disagreement:.1f}\N{NO-BREAK SPACE}%",
@@ -175,7 +194,7 @@ def steps_table(study):
         ]
         for step in study.steps
     ]
-    head = ["Step ", "Points", "p, images", "Single runs", "Disagree", "Predicted", "Measured"]
+    head = ["Step ", "Gain", "Seeds and images", "p, images", "Single runs", "Disagree", "Predicted", "Measured"]
     return markdown_table(head, rows)
 
 
@@ -201,12 +220,9 @@ def beyond_table(study):
                     accuracy(validation.mean),
                     f"{validation.num_seeds}",
                     accuracy(test.mean),
-                    interval(test.interval, accuracy),
-                    f"{test.num_seeds}" if test.num_seeds else NOT_MEASURED,
                 ]
             )
-    measured = ["Validation", "Seeds", "Test", "95 % interval", "Seeds"]
-    head = ["Candidate ", "Hidden units ", "Epochs", "Parameters", "Cost", *measured]
+    head = ["Candidate ", "Hidden units ", "Epochs", "Parameters", "Cost", "Validation", "Seeds", "Test"]
     return markdown_table(head, rows)
 
 
@@ -239,23 +255,41 @@ def own_runs(study):
 
 
 def provenance(study):
-    """Say what the figures' numbers were computed with: versions, processor, threads, data."""
-    records = [record for result in study.figures.values() for record in result.records]
+    """Say of each kind of processor how many runs it made, what these cost, and with which versions.
 
-    def all_of(value):
-        return ", ".join(sorted({str(value(record)) for record in records}))
+    The cost counts multiplications and additions as one, backward as twice forward.
+    """
+    by_processor = {}
+    for record in study.records:
+        by_processor.setdefault(record["processor"] or record["device"], []).append(record)
+
+    def row(title, value):
+        return [title, *(value(records) for records in by_processor.values())]
+
+    def versions(column):
+        return lambda records: ", ".join(sorted({str(record[column]) for record in records}))
+
+    def arithmetic(records):
+        images = [record["train_limit"] - record["num_validation"] for record in records]
+        return 3 * sum(training_cost(record) * number for record, number in zip(records, images, strict=True))
 
     rows = [
-        ("Runs", f"{len(records)}, one a figure and seed"),
-        ("Trained with", all_of(lambda record: f"PyTorch {record['torch']}")),
-        ("torchvision, NumPy", all_of(lambda record: f"{record['torchvision']}, {record['numpy']}")),
-        ("Python", all_of(lambda record: record["python"])),
-        ("Processor", all_of(lambda record: record["processor"])),
-        ("Threads a run", all_of(lambda record: record["threads"])),
-        ("Forward pass", all_of(lambda record: words(record["forward"]))),
-        ("Version of the training code", all_of(lambda record: record["training_version"])),
+        row("Runs", lambda records: f"{len(records):,}"),
+        row("Seeds", lambda records: _from_to(record["seed"] for record in records)),
+        row("Epochs", lambda records: f"{sum(record['num_epochs'] for record in records):,}"),
+        row("Multiplications, in 10¹⁵", lambda records: f"{arithmetic(records) / 1e15:,.1f}"),
+        row("Python", versions("python")),
+        row("PyTorch", versions("torch")),
+        row("torchvision", versions("torchvision")),
+        row("NumPy", versions("numpy")),
+        row("Version of the training code", versions("training_version")),
     ]
-    return markdown_table(["What ", "Value "], rows)
+    return markdown_table(["What ", *by_processor], rows)
+
+
+def _from_to(numbers):
+    numbers = sorted(set(numbers))
+    return f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
 
 
 def data_checksums():

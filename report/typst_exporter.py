@@ -9,17 +9,20 @@ PDF. `page.typ`, beside this module, is the page design.
 
 A notebook needs nothing for that; what a page can't show is named where it stood. It looks best if it does this:
 
-- Begin with a level 1 heading: it becomes the title. `authors` and `subtitle` in the notebook's metadata go below it.
+- Begin with a level 1 heading: it becomes the title. `subtitle`, `authors` and `date` in the notebook's metadata go
+  below it; with a `section-numbering` there, such as "1.1", the other headings are numbered.
 - Describe a figure in the metadata of its output, under the image's type, or else in the metadata of its cell:
 
       display(SVG(drawing), metadata={"image/svg+xml": {
           "caption": "Loss by *epoch*, $\\eta = 0.1$.",  # Markdown; without it the image gets no number
           "alt": "Two falling curves.",                   # for readers who cannot see the image
           "label": "fig-4",                               # what `[Figure 4](#fig-4)` links to
-          "number": 4,                                    # otherwise figures are counted
+          "number": 4,                                    # or a letter; otherwise figures are counted
           "width": "80%",                                 # otherwise the image's own size
       }})
 
+- Begin the paragraph above a table with "Table 4:": it becomes its caption, and what `[Table 4](#tab-4)` links to.
+  What has a caption may move to the top or the bottom of a page.
 - Mark an output that only repeats a caption, for exporters that don't read the metadata, by `caption_of` in its own
   metadata: it is left out.
 
@@ -108,7 +111,7 @@ class TypstPDFExporter(MarkdownExporter):
         Raises:
             RuntimeError: pandoc or Typst don't start; the message is theirs.
         """
-        title_block = _title_block(nb.metadata)
+        titles = title_block(nb.metadata)
         nb = copy.deepcopy(nb)
         nb.metadata.pop("authors", None)  # nbconvert refuses authors that aren't a list
         notebook_folder = (resources or {}).get("metadata", {}).get("path") or "."
@@ -117,21 +120,21 @@ class TypstPDFExporter(MarkdownExporter):
             self._macros = []
             markdown, resources = super().from_notebook_node(nb, resources, **kw)
             parts = [part for part in re.split(PART, markdown) if part.strip()]
-            document = pandoc_document.read(parts, title_block, self._images)
+            document = pandoc_document.read(parts, titles, self._images)
             pdf = typesetting.typeset(document, Path(folder), self.log.warning)
         return pdf, resources
 
 
-def _title_block(metadata):
+def title_block(metadata):
     """Return what stands below the title, whatever a notebook's metadata have there."""
     authors = metadata.get("authors") or []
-    names = [author.get("name") if isinstance(author, dict) else author for author in _as_list(authors)]
-    subtitle = metadata.get("subtitle")
+    names = [author.get("name") if isinstance(author, dict) else author for author in as_list(authors)]
+    texts = {name: metadata.get(name) for name in ("subtitle", "date", "section-numbering")}
     return {
         "author": [name for name in names if isinstance(name, str)],
-        "subtitle": subtitle if isinstance(subtitle, str) else "",
+        **{name: text if isinstance(text, str) else "" for name, text in texts.items()},
     }
 
 
-def _as_list(value):
+def as_list(value):
     return value if isinstance(value, list) else [value]

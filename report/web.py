@@ -19,6 +19,7 @@ from report import notebook_markdown
 from report.notebook_images import ImageError, Images
 from report.pandoc_document import MARKDOWN
 from report.tables import mark
+from report.typst_exporter import as_list, title_block
 from report.verdict import MARKS
 
 DESIGN = Path(__file__).with_name("page.html")
@@ -36,6 +37,7 @@ PANDOC_OPTIONS = [
 IMAGE_TYPES = ("image/svg+xml", "image/png", "image/jpeg")
 
 # A wide table scrolls in a box of its own, also by keys.
+CAPTION_ABOVE = r'<p class="caption" id="tab-\1"><strong>Table \1.</strong> \2</p>\n<table>'
 TABLE_BOX = '<div class="table" role="group" aria-label="Table" tabindex="0">\n<table'
 
 
@@ -44,13 +46,15 @@ def web_page(notebook):
 
     The notebook's first cell is left out: its title is in the metadata, and its badge is a picture from a server.
     """
-    titles = [f"--metadata={key}:{notebook.metadata.get(key, '')}" for key in ("title", "subtitle")]
+    about = {"title": notebook.metadata.get("title", ""), **title_block(notebook.metadata)}
+    titles = [f"--metadata={key}:{text}" for key, texts in about.items() for text in as_list(texts)]
     with tempfile.TemporaryDirectory() as folder:
         images = Images(Path(folder), ROOT / "notebooks")
         macros = []
         blocks = [block for cell in notebook.cells[1:] for block in _blocks(cell, images, macros)]
         page = pypandoc.convert_text("\n\n".join(blocks), "html", MARKDOWN, [*PANDOC_OPTIONS, *titles])
         page = re.sub(r'<img src="(?!data:)([^"]*)"[^>]*>', lambda match: _embedded(match[1], match[0], images), page)
+    page = re.sub(r'<table id="tab-(\d+)">\s*<caption>(.*?)</caption>', CAPTION_ABOVE, page, flags=re.DOTALL)
     return re.sub(r"<table\b", TABLE_BOX, page).replace("</table>", "</table>\n</div>")
 
 

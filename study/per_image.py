@@ -25,6 +25,7 @@ class Step:
 
     Attributes:
         gain: mean difference of test accuracies.
+        interval: of the gain, 95 %, were both the seeds and the test images drawn anew.
         p_images: of a paired t-test over the images, each image's share of seeds that recognise it being one value.
         significant: of the seeds, those of which the two single runs differ by McNemar's exact test at 5 %.
         disagreement: share of the images on which two runs of the later figure's setting disagree.
@@ -36,6 +37,7 @@ class Step:
     second: str
     seeds: int
     gain: float
+    interval: tuple
     p_images: float
     significant: int
     disagreement: float
@@ -62,11 +64,16 @@ def _step(first, second, before, after):
     losses = (before & ~after).sum(1)
     p_single = [_mcnemar(int(gain), int(loss)) for gain, loss in zip(gains, losses, strict=True)]
     disagreement = mean_disagreement(after)
+    difference = after.astype(float) - before
+    gain = float(difference.mean())
+    error = (stats.sem(difference.mean(1)) ** 2 + stats.sem(difference.mean(0)) ** 2) ** 0.5
+    half = float(stats.t.isf((1 - CONFIDENCE) / 2, len(after) - 1) * error)
     return Step(
         first,
         second,
         len(after),
-        float(after.mean() - before.mean()),
+        gain,
+        (gain - half, gain + half),
         float(stats.ttest_rel(after.mean(0), before.mean(0)).pvalue),
         sum(p < 1 - CONFIDENCE for p in p_single),
         disagreement,

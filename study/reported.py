@@ -124,7 +124,7 @@ def changes_in_words(changes):
     words = []
     for name, value in changes.items():
         title = "epochs" if name == "num_epochs" else formatting.words(name)
-        written = formatting.parameter(value) or "none"
+        written = formatting.parameter(value) or f"no {title}"
         words.append(written if isinstance(value, list) else f"{title} {written}")
     return ", ".join(words)
 

@@ -6,7 +6,7 @@ Every table, sentence and drawing of the report is a function of a `Study`.
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from common import ROOT
@@ -129,10 +129,6 @@ class Study:
         (runs,), _ = self.runs_of([setting])
         return list(runs.values())
 
-    def accuracies_of(self, setting):
-        """Return the test accuracies of a setting's runs, by seed."""
-        return {record["seed"]: record["test_accuracy"] for record in self.records_of(setting)}
-
     def sample_of(self, setting):
         """Return the test accuracies of a setting's runs, as a `Sample`."""
         return Sample.of(self.records_of(setting))
@@ -173,6 +169,14 @@ class Study:
         return verdicts.judge_comparisons(self, late=False)
 
     @cached_property
+    def comparisons_by_earlier_seeds(self):
+        """What the runs said that planned the protocol."""
+        fresh = set(self.claims.protocol.seeds)
+        return verdicts.judge_comparisons(
+            replace(self, records=[record for record in self.records if record["seed"] not in fresh])
+        )
+
+    @cached_property
     def effects(self):
         return effects.factorial_effects(self)
 
@@ -208,8 +212,14 @@ class Study:
             "numbers": [_number(number) for number in self.numbers],
             "step_sizes": [_number(number) for number in self.step_sizes],
             "comparisons": [
-                _comparison(comparison) | {"after_the_last_epoch": _measured(last)}
-                for comparison, last in zip(self.comparisons, self.comparisons_after_the_last_epoch, strict=True)
+                _comparison(comparison)
+                | {"after_the_last_epoch": _measured(last), "by_earlier_seeds": _measured(earlier)}
+                for comparison, last, earlier in zip(
+                    self.comparisons,
+                    self.comparisons_after_the_last_epoch,
+                    self.comparisons_by_earlier_seeds,
+                    strict=True,
+                )
             ],
             "beyond": [
                 {

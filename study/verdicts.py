@@ -164,4 +164,5 @@ def _difference_in_words(first, second):
     """Say in what two settings differ, such as "rate 0.1 against 0.2"."""
     names = [n for n in first if n != "num_rounds" and n in second and first[n] != second[n]]
     mine, other = (changes_in_words({name: setting[name] for name in names}) for setting in (first, second))
-    return f"{mine} against {other}"
+    shared = mine[: mine.rindex(" ") + 1] if len(names) == 1 and " " in mine else ""  # rate 0.1 against 0.2
+    return f"{mine} against {other.removeprefix(shared)}"

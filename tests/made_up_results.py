@@ -35,7 +35,8 @@ def study_with(**results):
     """Build a study without records that holds results as if it had come to them: numbers, comparisons, effects …"""
     study = study_of([])
     study.__dict__.update({"numbers": [], "step_sizes": [], "comparisons": [], **results})
-    study.__dict__.setdefault("comparisons_after_the_last_epoch", study.comparisons)
+    for other_ways in ("comparisons_after_the_last_epoch", "comparisons_by_earlier_seeds"):
+        study.__dict__.setdefault(other_ways, study.comparisons)
     return study
 
 

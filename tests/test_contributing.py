@@ -50,7 +50,7 @@ def test_a_figure_a_claim_and_a_sweep_run_and_reach_the_report_without_a_change_
     assert {record["notebook"] for record in table} == {"figure_10"}
     assert (tmp_path / "figures" / "figure_10.svg").exists()
     text = pdf_text(tmp_path / "figures" / "report.pdf")
-    for words in ("Figure 10: twice the learning rate", "Twice the learning rate helps", "Figure 12: "):
+    for words in ("Figure 10: twice the learning rate", "Twice the learning rate helps", "Figure E: "):
         assert words in text
 
 

@@ -63,5 +63,5 @@ def test_a_parameter_is_written_without_a_power_of_ten_and_without_zeros_at_its_
 def test_parameters_that_are_no_numbers_are_written_in_words():
     for value, written in ((True, "yes"), (False, "no"), ("Adam", "Adam"), ("one_cycle", "one_cycle"), ([], "")):
         assert formatting.parameter(value) == written
-    assert formatting.parameter(["RandomHorizontalFlip", "RandomErasing"]) == "HorizontalFlip, Erasing"
+    assert formatting.parameter(["RandomHorizontalFlip", "RandomErasing"]) == "flips, erased areas"
     assert formatting.parameter([256, 128, 64, 32, 16]) == "256, 128, 64, 32, 16"

@@ -93,7 +93,7 @@ def test_the_diagram_follows_the_networks_own_shapes(monkeypatch):
     monkeypatch.setattr(figures, "display", lambda data, metadata, raw: displayed.append((data, metadata)))
     network.show_model()
     (data, metadata), _ = displayed
-    assert metadata["image/svg+xml"]["number"] == 1
+    assert metadata["image/svg+xml"]["number"] == "C"
     assert metadata["image/svg+xml"]["alt"] == f"Diagram of the network. {network.describe_walk(steps)}"
     drawing = network.draw_model(steps)
     assert data["image/svg+xml"] == to_svg(drawing)

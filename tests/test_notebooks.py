@@ -9,6 +9,7 @@ import jupyter_client
 import nbformat
 import papermill
 import pytest
+import yaml
 from conftest import ROOT
 
 from common.parameters import MACHINERY, PARAMETERS
@@ -42,6 +43,33 @@ def test_a_notebook_has_one_title_and_text_before_code(name):
     cells = read(name).cells
     titles = [cell for cell in cells if cell.cell_type == "markdown" and cell.source.startswith("# ")]
     assert titles == [cells[0]]
+
+
+def test_tables_and_figures_of_the_report_are_numbered_in_their_order_and_every_reference_leads_to_one(
+    report_notebook,
+):
+    tables, figures, references = [], [], set()
+    for cell in nbformat.read(report_notebook, as_version=4).cells:
+        shown = [cell.source] if cell.cell_type == "markdown" else []
+        for output in cell.get("outputs", []):
+            figures += [f"{about['number']}" for about in output.metadata.values() if "number" in about]
+            shown.append(output.get("data", {}).get("text/markdown", ""))
+        for text in shown:
+            tables += re.findall(r"^Table (\d+): .*\n\n\|", text, re.MULTILINE)
+            references |= set(re.findall(r"\(#(fig-\w+|tab-\d+)\)", text))
+    assert tables == [f"{number}" for number in range(1, 18)]
+    assert [letter for letter in figures if letter.isalpha()] == list("ABCDEFGH")
+    assert [number for number in figures if number.isdecimal()] == list("23456789")
+    assert {"tab-1", "tab-2", "fig-A", "fig-3"} <= references
+    assert references <= {f"tab-{number}" for number in tables} | {f"fig-{number}" for number in figures}
+
+
+def test_the_report_names_its_authors_and_its_date_as_the_citation_does():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    metadata = read("report").metadata
+    assert metadata.authors == citation["authors"]
+    assert metadata.date == f"{citation['date-released']:%-d %B %Y}"
+    assert metadata.title == citation["title"]
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -81,7 +81,7 @@ def test_a_number_of_a_sweep_is_labelled_by_what_it_changes_and_measured_by_its_
     table = runs_of(setting, MEASURED) + runs_of(FIGURE_4, [0.1] * 9)
     (number,) = judge_numbers(study_of(table, replace(NONE, sweeps={"made_up": sweep})))
     assert (number.name, number.reported, number.setting) == ("made_up", 0.85, setting)
-    assert number.label == "Made up: learning rate 0.00001, Erasing, Affine, epochs 5"
+    assert number.label == "Made up: learning rate 0.00001, erased areas, shifts, epochs 5"
     assert number.sample == Sample(tuple(MEASURED))
 
 

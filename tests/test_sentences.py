@@ -10,8 +10,8 @@ from conftest import made_up_record, study_of
 
 from report import figures, sentences, tables
 from report.verdict import beyond_verdict, figure_verdict
-from study import claims, protocol, signals
-from study.samples import Sample
+from study import claims, protocol, rule, signals
+from study.samples import Pair, Sample
 from study.study import Study
 from tests.made_up_results import (
     PAIR,
@@ -49,6 +49,54 @@ def test_the_summary_is_silent_about_scatter_where_every_figure_has_one_seed():
 def test_the_committed_accuracies_lie_near_the_reported_ones():
     for result in Study.read().figures.values():
         assert abs(result.difference) <= sentences.TOLERANCE, result.number
+
+
+# The abstract, and what has to be said of the order of the runs
+
+
+def of_rising(accuracies):
+    """Make up the claim that accuracies (settings, seeds) rise, which is judged by its line's rise."""
+    accuracies = np.array(accuracies)
+    rise = Pair(tuple(accuracies[0] + rule.rise(accuracies)), tuple(accuracies[0]))
+    return comparison(rise, relation="rising", in_order=accuracies)
+
+
+def test_the_abstract_counts_the_verdicts_and_says_how_far_accuracy_rises():
+    accuracies = [[0.80, 0.81, 0.80], [0.82, 0.82, 0.83], [0.84, 0.85, 0.84]]
+    study = study_of_figures({n: (0.7 + n / 100, runs) for n, runs in enumerate(accuracies, 2)})
+    study.__dict__["comparisons"] = [of_rising(accuracies), comparison(WEAK_PAIR)]
+    text = sentences.abstract(study).data
+    assert text.startswith("**Abstract.** ")
+    assert "We run every figure with 3 seeds" in text
+    assert "Of its 2 comparisons, **1 holds and 1 is undecided**" in text
+    low, high = study.comparisons[0].interval
+    assert f"accuracy rises, by {100 * low:.1f} to {100 * high:.1f} points" in text
+
+
+def test_the_abstract_of_a_trial_or_of_falling_accuracies_says_nothing_of_a_rise():
+    trial = study_of_figures({3: (0.84, [0.81] * 3), 4: (0.85, [0.85] * 3)}, num_epochs=3)
+    assert sentences.abstract(trial).data.endswith("Here it is run again.")
+    falling = [[0.84, 0.85, 0.84], [0.82, 0.82, 0.83], [0.80, 0.81, 0.80]]
+    study = study_of_figures({n: (0.8, runs) for n, runs in enumerate(falling, 2)})
+    study.__dict__["comparisons"] = [of_rising(falling)]
+    assert "rises" not in sentences.abstract(study).data
+    assert sentences.ladder_sentence(study) is None
+
+
+def test_the_ladder_is_counted_seed_by_seed():
+    accuracies = [[0.80, 0.81, 0.80, 0.80], [0.82, 0.83, 0.83, 0.79], [0.86, 0.87, 0.86, 0.86]]
+    study = study_with(comparisons=[of_rising(accuracies)])
+    assert "with 3 of 4 seeds only does every step lead upwards" in sentences.ladder_sentence(study).data
+    assert sentences.ladder_sentence(study_with(comparisons=[comparison(PAIR)])) is None
+
+
+def test_verdicts_that_were_looked_at_before_the_last_run_are_said_to_be():
+    decided, exploratory = comparison(PAIR), comparison(PAIR, exploratory=True)
+    study = study_with(comparisons=[decided, exploratory, exploratory])
+    text = sentences.order_sentence(study).data
+    assert "The runs for 2 claims are still missing, and the verdicts on 1 other have been looked at" in text
+    for comparisons in ([decided, decided], [exploratory, exploratory]):
+        assert sentences.order_sentence(study_with(comparisons=comparisons)) is None
 
 
 # The report's steps

@@ -112,7 +112,6 @@ def test_the_runs_of_a_setting_are_the_protocols_or_else_the_earlier_ones_that_t
     assert Study(earlier, committed.claims, {}).records_of(undecided) == [
         record for record in earlier if record["seed"] not in fresh
     ]
-    assert committed.accuracies_of(FIGURE_4) == {record["seed"]: record["test_accuracy"] for record in records}
     assert committed.sample_of(FIGURE_4) == Sample.of(records)
 
 

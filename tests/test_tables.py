@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 from conftest import made_up_record, study_of
+from scipy import stats
 
+import model
 from common import fashion_mnist
 from common.formatting import interval, points
 from report import tables
-from report.verdict import MARKS
+from report.verdict import MARKS, not_yet
 from study import claims, power
 from study.outcomes import CONTRADICTED, EQUAL, HOLDS, UNDECIDED, UNTESTED
 from study.samples import Pair
@@ -78,10 +80,11 @@ def test_an_exploratory_verdict_says_so():
 def test_every_claim_has_its_checks_beside_what_of_it_is_ours():
     judged = [comparison(PAIR, ours="the size"), comparison(PAIR, WEAK_PAIR)]
     last = [comparison(WEAK_PAIR), comparison(PAIR)]
-    study = study_with(comparisons=judged, comparisons_after_the_last_epoch=last)
+    earlier = [comparison(PAIR), comparison(Pair((), ()))]
+    study = study_with(comparisons=judged, comparisons_after_the_last_epoch=last, comparisons_by_earlier_seeds=earlier)
     assert rows_of(tables.checks_table(study)) == [
-        ["A helps", "–", "the size", "0.250", "+1.33\N{NO-BREAK SPACE}?"],
-        ["A helps", "other (2 pairs)", "–", "1.000", "+4.67\N{NO-BREAK SPACE}✓"],
+        ["A helps", "–", "the size", "0.250", "+1.33\N{NO-BREAK SPACE}?", "+4.67\N{NO-BREAK SPACE}✓"],
+        ["A helps", "other (2 pairs)", "–", "1.000", "+4.67\N{NO-BREAK SPACE}✓", "–"],
     ]
 
 
@@ -142,10 +145,10 @@ def test_a_sweep_has_a_row_a_setting_with_what_it_varies():
     table = tables.sweep_table(study_of(runs), "augmentation")
     assert table.data.startswith("| Augmentation | Test accuracy | 95 % interval | Seeds |")
     assert [row[0] for row in rows_of(table)] == [
-        "Affine",
-        "HorizontalFlip",
-        "Erasing",
-        "Affine, HorizontalFlip, Erasing",
+        "shifts",
+        "flips",
+        "erased areas",
+        "shifts, flips, erased areas",
     ]
     low, high = study_of(runs).sample_of(sweep.settings[1]).interval
     assert rows_of(table)[1][1:] == ["0.8700", f"{low:.4f} to {high:.4f}", "2"]
@@ -176,7 +179,7 @@ def test_selection_is_listed_sweep_by_sweep_from_made_up_runs():
             validation = {"validation_accuracies": [1 - accuracy] * setting["num_epochs"]}
             records += [made_up_record(setting, seed, accuracy, **validation) for seed in range(3)]
     rows = rows_of(tables.selection_table(study_of(records)))
-    assert [row[0] for row in rows] == [sweep.replace("_", " ") for sweep in stated.held_out]
+    assert [row[0] for row in rows] == [sweep.replace("_", " ").capitalize() for sweep in stated.held_out]
     for row, sweep in zip(rows, stated.held_out, strict=True):
         best = 0.001 * (len(stated.sweeps[sweep].settings) - 1)
         assert row[1:3] == [f"{len(stated.sweeps[sweep].settings)}", "3"]
@@ -195,9 +198,14 @@ def test_a_step_is_listed_with_what_the_test_images_say():
             made_up_record(figures["figure_4"].setting, seed, correct=bits(8000)),
             made_up_record(figures["figure_5"].setting, seed, correct=bits(8799 if seed % 2 else 8001)),
         ]
-    assert rows_of(tables.steps_table(study_of(records))) == [
-        ["Figure 4 to 5", "+4.00", "<\N{NO-BREAK SPACE}0.001", "2 of 4", "5.3\N{NO-BREAK SPACE}%", "0.16", "4.61"]
-    ]
+    (row,) = rows_of(tables.steps_table(study_of(records)))
+    tested = ["<\N{NO-BREAK SPACE}0.001", "2 of 4", "5.3\N{NO-BREAK SPACE}%", "0.16", "4.61"]
+    assert [*row[:2], *row[3:]] == ["Figure 4 to 5", "+4.00", *tested]
+    # The gain of a seed is 0.0001 or 0.0799, that of an image 1, 0.5 or 0.
+    by_image = [1.0] + [0.5] * 798 + [0.0] * 9201
+    error = (stats.sem([0.0001, 0.0799] * 2) ** 2 + stats.sem(by_image) ** 2) ** 0.5
+    half = stats.t.ppf(0.975, 3) * error
+    assert row[2] == f"{points(0.04 - half)} to {points(0.04 + half)}"
 
 
 def bits(num_recognised):
@@ -213,10 +221,10 @@ def test_a_candidate_is_listed_with_its_widths_epochs_and_all_parameters_of_its_
         *(made_up_record(search.candidates[search.chosen], seed, 0.9) for seed in range(2)),
     ]
     table = tables.beyond_table(study_of(records)).data
-    row = f"| Figure 9 | 256, 128, 64, 32, 16 | 15 | {linear + norms:,} | 1.00 | 0.8800 | 1 | – | – | – |"
+    row = f"| Figure 9 | 256, 128, 64, 32, 16 | 15 | {linear + norms:,} | 1.00 | 0.8800 | 1 | – |"
     assert row in table
     (chosen,) = [line for line in table.splitlines() if line.startswith("| **Narrow long flip erase** |")]
-    assert chosen.endswith(" | – | 0 | 0.9000 | 0.9000 to 0.9000 | 2 |")
+    assert chosen.endswith(" | – | 0 | 0.9000 |")
     candidates = sum(len(search.candidates) for search in claims.load().beyond.values())
     assert len(table.splitlines()) == 2 + candidates
     assert table.count("**") == 2 * len(claims.load().beyond)
@@ -225,20 +233,33 @@ def test_a_candidate_is_listed_with_its_widths_epochs_and_all_parameters_of_its_
 # What computed it
 
 
-def test_provenance_names_each_version_once_and_counts_the_runs():
-    about = {"python": "3.11.2", "torch": "2.14.1", "torchvision": "0.29.1", "numpy": "2.4.0", "threads": 1}
+def test_provenance_has_a_column_for_each_processor_with_its_runs_their_cost_and_versions():
+    about = {"python": "3.11.2", "torchvision": "0.29.1", "numpy": "2.4.0"}
     setting = claims.load().figures["figure_4"].setting
+    processors = ("EPYC", "2.14.1"), ("Xeon", "2.14.0"), ("EPYC", "2.14.0")
     runs = [
-        made_up_record(setting, seed, **about, processor=processor, forward="fast_forward")
-        for seed, processor in enumerate(("EPYC", "Xeon", "EPYC"))
+        made_up_record(setting, seed, **about, processor=processor, torch=torch)
+        for seed, (processor, torch) in enumerate(processors)
     ]
-    rows = dict(rows_of(tables.provenance(study_of(runs))))
-    assert rows["Runs"] == "3, one a figure and seed"
-    assert rows["Trained with"] == "PyTorch 2.14.1"
-    assert rows["torchvision, NumPy"] == "0.29.1, 2.4.0"
-    assert rows["Processor"] == "EPYC, Xeon"
-    assert rows["Forward pass"] == "fast forward"
-    assert rows["Version of the training code"] == f"{runs[0]['training_version']}"
+    table = tables.provenance(study_of(runs))
+    assert table.data.startswith("| What | EPYC | Xeon |")
+    rows = {row[0]: row[1:] for row in rows_of(table)}
+    assert rows["Runs"] == ["2", "1"]
+    assert rows["Seeds"] == ["0 to 2", "1"]
+    assert rows["Epochs"] == ["20", "10"]
+    assert rows["PyTorch"] == ["2.14.0, 2.14.1", "2.14.0"]
+    assert rows["Python"] == ["3.11.2"] * 2
+    assert rows["Version of the training code"] == [f"{runs[0]['training_version']}"] * 2
+    multiplications = 3 * 10 * 60_000 * model.count_multiply_adds(4, 14, setting["num_hidden"], 10)
+    assert rows["Multiplications, in 10¹⁵"] == [f"{2 * multiplications / 1e15:.1f}", f"{multiplications / 1e15:.1f}"]
+
+
+def test_a_table_gets_a_number_and_a_caption_and_what_stands_for_a_missing_one_gets_none():
+    table = tables.markdown_table(["Name ", "p"], [["a", "0.001"]])
+    assert tables.captioned(3, "Names", table).data == f"Table 3: Names\n\n{table.data}"
+    assert tables.captioned(3, "Names", None) is None
+    sentence = not_yet("the grid")
+    assert tables.captioned(3, "Names", sentence) is sentence
 
 
 def test_the_data_are_listed_with_the_checksums_that_are_checked():

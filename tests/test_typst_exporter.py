@@ -100,11 +100,26 @@ def test_the_result_is_a_pdf_file_and_leaves_no_images_for_nbconvert_to_write():
 
 def test_the_level_1_heading_is_the_title_of_page_and_file():
     authors = [{"name": "Ada @ Lovelace"}, "Grace Hopper"]
-    report = export(TITLE, "## Method", authors=authors, subtitle="A *short* study")
+    report = export(TITLE, "## Method", authors=authors, subtitle="A *short* study", date="1 May 2026")
     assert report.pdf.metadata.title == "On Fast Forwarding"
-    for words in ["On Fast Forwarding", "A short study", "Ada @ Lovelace", "Grace Hopper", "An opening sentence."]:
+    for words in [
+        "On Fast Forwarding",
+        "A short study",
+        "Ada @ Lovelace",
+        "Grace Hopper",
+        "1 May 2026",
+        "An opening sentence.",
+    ]:
         assert report.text.count(words) == 1
     assert [entry.title for entry in report.pdf.outline] == ["Method"]
+
+
+def test_sections_are_numbered_if_the_notebook_says_how():
+    cells = [TITLE, "## Method", "### Seeds", "### Images", "## Results"]
+    text = export(*cells, **{"section-numbering": "1.1"}).text
+    for heading in ("1 Method", "1.1 Seeds", "1.2 Images", "2 Results"):
+        assert heading in text
+    assert "1 Method" not in export(*cells).text
 
 
 def test_a_notebook_without_title_is_exported_too():
@@ -121,6 +136,33 @@ def test_the_page_is_a4_and_numbered():
     report = export(TITLE)
     assert [round(length / 72 * 25.4) for length in report.pdf.pages[0].mediabox[2:]] == [210, 297]
     assert report.text.rstrip().endswith("\n1")
+
+
+def test_a_figure_may_have_a_letter_and_does_not_count_among_the_others_then():
+    lettered = code_cell(svg_figure(caption="Ours.", number="B"))
+    counted = [code_cell(svg_figure(caption=f"No. {number}.")) for number in (1, 2)]
+    text = export(TITLE, counted[0], lettered, counted[1]).text
+    for caption in ("Figure 1: No. 1.", "Figure B: Ours.", "Figure 2: No. 2."):
+        assert caption in text
+
+
+def test_a_paragraph_above_a_table_that_begins_with_its_number_is_its_caption_and_what_links_lead_to():
+    numbered = f"Table 7: Accuracies with $e^2$ in `Net`\n\n{table('wide', 3)}"
+    report = export(TITLE, "See [Table 7](#tab-7).", numbered, TABLE)
+    assert report.text.count("Table 7: Accuracies with 𝑒2 in Net") == 1
+    assert "leads nowhere" not in report.text
+    code = f"```\nTable 8: not one\n\n{table('x', 1)}\n```"
+    assert "Table 8: not one\n" in export(TITLE, code).text
+
+
+def test_what_has_a_number_floats_so_that_text_fills_the_page_before_it():
+    """Twelve rows, for which the page has no room any more: what follows goes before them."""
+    text = "\n\n".join(["A sentence that fills a line of the page, and is followed by a next one."] * 24)
+    report = export(TITLE, text, f"Table 1: Twelve\n\n{table('row', 12)}", "What follows.")
+    first, second = (page.extract_text() for page in report.pdf.pages)
+    assert "What follows." in first
+    assert "row 11" in second
+    assert "row 0" not in first
 
 
 def test_a_figure_has_the_number_and_caption_it_was_given():
