@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from common import fashion_mnist
+from common.account import open_account, state_of
 from common.augmentation import augment, check_augmentation, count_numbers
 from common.batches import batches_for, check_loading, check_training, check_whole, explained
 from common.curves import LiveCurve, describe, somebody_is_looking
@@ -156,8 +157,7 @@ def evaluate_accuracy(net, data_iter):
 
 def predict_correct(net, data_iter):
     """Say for each image whether the network, in evaluation mode, assigns it to its class: booleans (n,)."""
-    predicted, labels = predict(net, data_iter)
-    return predicted == labels
+    return torch.eq(*predict(net, data_iter))
 
 
 def predict(net, data_iter):
@@ -180,11 +180,7 @@ def predict(net, data_iter):
 
 
 def net_of(setting):
-    """Build and initialise the network of a setting, as the figures' notebooks do, on the CPU.
-
-    Args:
-        setting: complete parameters of a run, as from `study.notebooks.defaults`.
-    """
+    """Build and initialise on the CPU the network of a setting, a run's complete parameters, as the notebooks do."""
     names = ("batch_norm", "norm_axis", "norm_after_relu", "dropout")
     patches = get_possible_patches(784)[setting["patching"]]
     torch.manual_seed(setting["seed"])
@@ -254,10 +250,10 @@ def train(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler=Non
         Interrupted: somebody has stopped it; the network keeps what it has learned.
     """
     check_training(net, train_iter, test_iter, loss, num_epochs, optimizer)
-    live = LiveCurve(num_epochs, length_hint(train_iter, 0)) if somebody_is_looking() else None
-    on_batch = live.on_batch if live else None
     history = []
     try:
+        live = LiveCurve(num_epochs, length_hint(train_iter, 0)) if somebody_is_looking() else None
+        on_batch = live.on_batch if live else None
         for measures in train_epochs(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler, on_batch):
             history.append(measures)
             if live:
@@ -278,12 +274,15 @@ def train_epochs(net, train_iter, test_iter, loss, num_epochs, optimizer, schedu
         on_batch: function that is called with the number of the batch after each one of an epoch, or None.
 
     Yields:
-        A dict: "train_loss" in nats and "train_accuracy", both averaged over the epoch while the network learns, and
-        "test_accuracy" after it, as well as "validation_accuracy" if images were held out; accuracies are fractions in
-        [0, 1].
+        A dict: "train_loss" in nats and "train_accuracy", averaged over the epoch while the network learns, and after
+        it "test_accuracy", and "validation_accuracy" if images were held out; accuracies are fractions in [0, 1].
     """
     keep_freed_memory()
     step = TrainingStep(net, loss, optimizer, scheduler)
+    training = (net, train_iter, loss, optimizer, scheduler)
+    account = open_account(net, state_of(*training))
+    if isinstance(train_iter, Batches):
+        train_iter.epoch = len(account.history)  # of this network, whoever went through the images before
     validation_iter = getattr(train_iter, "validation_iter", None)
     measures, lost = None, False
     for _ in range(num_epochs):
@@ -292,6 +291,7 @@ def train_epochs(net, train_iter, test_iter, loss, num_epochs, optimizer, schedu
             measures = train_epoch(step, train_iter, on_batch) | {"test_accuracy": evaluate_accuracy(net, test_iter)}
             if validation_iter:
                 measures["validation_accuracy"] = evaluate_accuracy(net, validation_iter)
+        account.add(measures, state_of(*training))
         yield measures
 
 

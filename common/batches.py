@@ -51,6 +51,9 @@ def check_training(net, train_iter, test_iter, loss, num_epochs, optimizer):
         raise UserError(f"optimizer is a class: expected {optimizer.__name__}(net.parameters(), …)")
     if not hasattr(optimizer, "zero_grad"):
         raise UserError(f"optimizer is a {type(optimizer).__name__}: expected one of torch.optim")
+    trained = [id(parameter) for group in getattr(optimizer, "param_groups", []) for parameter in group["params"]]
+    if trained and not any(id(parameter) in trained for parameter in net.parameters()):
+        raise UserError("the optimizer has none of the network's parameters: build it anew, after the network")
     for name, data_iter in (("train_iter", train_iter), ("test_iter", test_iter)):
         if not hasattr(data_iter, "__iter__"):
             raise UserError(f"{name} is a {type(data_iter).__name__}: expected batches, such as torch's DataLoader")

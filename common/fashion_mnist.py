@@ -34,6 +34,7 @@ FILES = {  # name: size in bytes and SHA-256 when decompressed
 }
 CHECKSUM = hashlib.sha256("".join(digest for _, digest in FILES.values()).encode()).hexdigest()
 
+NUM_TRAIN, NUM_TEST = 60000, 10000  # images
 CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 

@@ -10,6 +10,7 @@ import time
 import torch
 
 import my_utils as mu
+from common.account import Account, state_of, state_of_net
 from fast.stack import Stack
 from fast.step import TrainingStep, keep_freed_memory
 from study.record import write_record
@@ -31,7 +32,8 @@ def train_many(setting, seeds, on_epoch=None):
     """
     keep_freed_memory()
     device = mu.get_device(setting["device"])
-    stack = Stack([mu.net_of(setting | {"seed": seed}) for seed in seeds]).to(device)
+    nets = [mu.net_of(setting | {"seed": seed}).to(device) for seed in seeds]
+    stack = Stack(nets)
     names = ("train_limit", "num_validation", "augmentation")
     train_iter, test_iter = mu.load_data_fashion_mnist(
         setting["batch_size"], device=str(device), **{name: setting[name] for name in names}
@@ -45,7 +47,12 @@ def train_many(setting, seeds, on_epoch=None):
     )
     num_steps = setting["num_epochs"] * len(train_iter)
     scheduler = mu.get_scheduler(setting.get("schedule", "constant"), optimizer, num_steps)
-    step = TrainingStep(stack, torch.nn.CrossEntropyLoss(), optimizer, scheduler)
+    loss = torch.nn.CrossEntropyLoss()
+    accounts = [
+        Account(state_of(net, train_iter, loss, optimizer, scheduler))
+        for net, train_iter in zip(nets, train_iters, strict=True)
+    ]
+    step = TrainingStep(stack, loss, optimizer, scheduler)
     measures, started, lost = [], time.monotonic(), False
     for epoch in range(1, setting["num_epochs"] + 1):
         if not lost:  # else training would measure the same again
@@ -58,11 +65,11 @@ def train_many(setting, seeds, on_epoch=None):
         measures.append(measured)
         if on_epoch:
             on_epoch(epoch, time.monotonic() - started)
-    histories = [
-        [{name: values[position].item() for name, values in epoch.items()} for epoch in measures]
-        for position in range(len(seeds))
-    ]
-    return list(zip(stack.nets(), histories, correct, strict=True))
+    trained = stack.nets()
+    for position, (net, account) in enumerate(zip(trained, accounts, strict=True)):
+        account.history = [{name: values[position].item() for name, values in epoch.items()} for epoch in measures]
+        account.left, net.account = state_of_net(net), account
+    return [(net, net.account.history, correct_of_net) for net, correct_of_net in zip(trained, correct, strict=True)]
 
 
 def write_records(notebook, setting, seeds, trained):

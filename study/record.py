@@ -12,7 +12,9 @@ import json
 import math
 import platform
 import re
+import reprlib
 import sys
+from functools import partial
 from pathlib import Path
 
 from common import ROOT, fashion_mnist
@@ -86,12 +88,17 @@ def write_record(notebook, parameters, net, history, correct, seeds_at_once=1):
         history: of the training, as from `my_utils.train`.
         correct: for each test image, whether it was recognised: booleans (10000,).
         seeds_at_once: how many were trained together.
+
+    Raises:
+        UserError: the network was not trained by these parameters with this history, or the record can't be written.
     """
     import numpy as np  # slow imports that reading a record can do without
     import torch
 
     from fast.forward import can_fast_forward
+    from study.audit import audit
 
+    audit(net, parameters, history)
     device = next(net.parameters()).device
     forward = "fast_forward" if can_fast_forward(net) else "net"
     record = {
@@ -115,8 +122,11 @@ def write_record(notebook, parameters, net, history, correct, seeds_at_once=1):
         "data": fashion_mnist.CHECKSUM,
         "training_version": TRAINING_VERSION,
     }
+    flaw = flaw_of(record)
+    if flaw:
+        raise UserError(f"no record is written, since it would make no sense: {flaw}; run all cells again")
     folder = ROOT / expanded(parameters["runs_folder"])
-    path = folder / f"{run_key(parameters)}.json"
+    path = folder / f"{record_key(record)}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_at_once(path, to_line(record))
@@ -147,6 +157,61 @@ def recognised(record):
     import numpy as np
 
     return np.unpackbits(np.frombuffer(base64.b64decode(record["correct"]), np.uint8)).astype(bool)
+
+
+def flaw_of(record):
+    """Say in words which value of a record makes no sense or contradicts another one; None if none does.
+
+    Args:
+        record: one whose parameters make sense.
+
+    Raises:
+        KeyError: the record lacks something.
+    """
+    num_validation, accuracy = record["num_validation"], record["test_accuracy"]
+    expected = [column for column in COLUMNS if column != "validation_accuracies" or num_validation]
+    columns = [column for column in COLUMNS if column in record]
+    if columns != expected:
+        return f"num_validation is {num_validation}, and its curves are {', '.join(columns)}"
+    num_images = {
+        "train_accuracies": min(record["train_limit"], fashion_mnist.NUM_TRAIN - num_validation),
+        "test_accuracies": fashion_mnist.NUM_TEST,
+        "validation_accuracies": num_validation,
+    }
+    for column in columns:
+        if len(record[column]) != record["num_epochs"]:
+            return f"num_epochs is {record['num_epochs']}, and {column} has {len(record[column])} values"
+        is_sound = partial(_is_share, num_images[column]) if column in num_images else _is_loss
+        for value in record[column]:
+            if not is_sound(value):
+                return f"{column} has {reprlib.repr(value)}"
+    if type(accuracy) is not float or accuracy != record["test_accuracies"][-1]:
+        last = record["test_accuracies"][-1]
+        return f"test_accuracy is {reprlib.repr(accuracy)}, and test_accuracies ends with {last}"
+    bits = base64.b64decode(record["correct"], validate=True)
+    if len(bits) != math.ceil(fashion_mnist.NUM_TEST / 8):
+        return f"correct is of {8 * len(bits)} images"
+    if int.from_bytes(bits).bit_count() != round(accuracy * fashion_mnist.NUM_TEST):
+        return f"test_accuracy is {accuracy}, and correct counts {int.from_bytes(bits).bit_count()} images"
+    if record["device"] not in ("cpu", "cuda"):
+        return f"device is {record['device']}"
+    for name in ("threads", "training_version"):
+        if type(record[name]) is not int or record[name] < 1:
+            return f"{name} is {reprlib.repr(record[name])}"
+    for name in ("notebook", "forward", "processor", "python", "torch", "torchvision", "numpy", "data"):
+        if not isinstance(record[name], str):
+            return f"{name} is {reprlib.repr(record[name])}"
+    return None
+
+
+def _is_loss(value):
+    """Say whether a value is a loss in nats, or None for one that was not finite."""
+    return value is None or (type(value) is float and value >= 0)
+
+
+def _is_share(num_images, value):
+    """Say whether a value is the fraction that some whole number of images gives."""
+    return type(value) is float and 0 <= value <= 1 and round(value * num_images) / num_images == value
 
 
 def processor():

@@ -7,7 +7,7 @@ from common import fashion_mnist
 from common.errors import UserError
 from common.files import write_at_once
 from common.parameters import check_parameters
-from study.record import COLUMNS, IN_EVERY_RECORD, IN_KEY, determinants, record_key, to_line
+from study.record import COLUMNS, IN_EVERY_RECORD, IN_KEY, determinants, flaw_of, record_key, to_line
 
 TABLE = "runs.jsonl"  # in a folder of figures: every record
 
@@ -17,7 +17,7 @@ def read_records(path):
 
     Raises:
         ValueError: the file can't be read, or a line is not what writing its record gives, byte for byte, or is there
-            twice, or is the record of another run than the file's name says.
+            twice, or is the record of another run than the file's name says, or contradicts itself.
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
@@ -33,12 +33,17 @@ def read_records(path):
             del record["checksum"]
             key = record_key(record)
             sound = to_line(record).encode() == line and (path.suffix == ".jsonl" or path.stem == key)
+            flaw = flaw_of(record)
         except (ValueError, KeyError, IndexError, TypeError, ArithmeticError, RecursionError):
             sound = False
         if not sound or key in records:
             raise UserError(
                 f"{path}, line {number}, is damaged: expected the record of a run with its checksum, once; "
                 "restore the file, or delete the line and run again"
+            )
+        if flaw:
+            raise UserError(
+                f"{path}, line {number}, makes no sense: {flaw}; restore the file, or delete the line and run again"
             )
         records[key] = record
     return list(records.values())

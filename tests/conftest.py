@@ -1,10 +1,17 @@
 """What several test files need: the real data, and one small batch of figures and a sweep run from end to end."""
 
+import base64
 import os
+import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from functools import cache
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -17,6 +24,7 @@ from study.study import Study
 
 TINY = ["-p", "num_epochs", "3", "-p", "train_limit", "600"]
 SWEEP = ["--sweeps", "adam_first_try"]
+PATIENCE = 60_000  # milliseconds that a browser waits for anything: busy machines are slow
 
 
 def run_batch(*arguments, root=ROOT, **kwargs):
@@ -67,6 +75,7 @@ def run_notebook(notebook, **parameters):
 
 def made_up_record(setting, seed=0, accuracy=0.5, **changes):
     """Build a record like those of `study.record.write_record`, with the same accuracy after every epoch."""
+    held_out = {"validation_accuracies": [0.5] * setting["num_epochs"]} if setting["num_validation"] else {}
     return {
         "notebook": "figure_4",
         **determinants(setting),
@@ -75,12 +84,23 @@ def made_up_record(setting, seed=0, accuracy=0.5, **changes):
         "train_losses": [1.0] * setting["num_epochs"],
         "train_accuracies": [0.5] * setting["num_epochs"],
         "test_accuracies": [accuracy] * setting["num_epochs"],
-        "correct": "AA==",
+        **held_out,
+        "correct": made_up_bits(round(accuracy * 10000)),
+        "forward": "net",
         "device": "cpu",
+        "processor": "made up",
+        "threads": 1,
+        **dict.fromkeys(["python", "torch", "torchvision", "numpy"], "1"),
         "data": fashion_mnist.CHECKSUM,
         "training_version": TRAINING_VERSION,
         **changes,
     }
+
+
+@cache
+def made_up_bits(num_correct):
+    """Write down that the first so many test images were recognised, as a record does."""
+    return base64.b64encode(np.packbits(np.arange(10000) < num_correct)).decode()
 
 
 def study_of(records, stated=None, overrides=None):
@@ -204,6 +224,8 @@ def few_images(data_set, one_thread, monkeypatch):
 
     def use(*images_and_labels):
         monkeypatch.setattr(fashion_mnist, "load", lambda root=None: images_and_labels)
+        monkeypatch.setattr(fashion_mnist, "NUM_TRAIN", len(images_and_labels[1]))
+        monkeypatch.setattr(fashion_mnist, "NUM_TEST", len(images_and_labels[3]))
 
     train_images, train_labels, test_images, test_labels = data_set
     use(train_images[:600], train_labels[:600], test_images[:200], test_labels[:200])
@@ -224,3 +246,80 @@ def unpublished(monkeypatch):
     from report import publish
 
     monkeypatch.setattr(publish, "publish", Study.read)
+
+
+# For the tests in a browser
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, data_folder):
+    """Start JupyterLab in a folder of its own beside the project; return the folder and the server's address."""
+    if shutil.which("chromium") is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    folder = tmp_path_factory.mktemp("lab")
+    (folder / "work").mkdir()
+    (folder / "work" / "project").symlink_to(ROOT)
+    for name, setting in (
+        ("apputils-extension/notification", '{"fetchNews": "false"}'),
+        ("notebook-extension/tracker", '{"windowingMode": "none"}'),  # keep the cells that are out of sight
+    ):
+        settings = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(setting, encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    options = {"ServerApp.port": port, "IdentityProvider.token": "token", "ServerApp.root_dir": folder / "work"}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    with open(folder / "log", "w", encoding="utf-8") as log:
+        server = subprocess.Popen(
+            [*command, *(f"--{name}={value}" for name, value in options.items())],
+            env=os.environ
+            | {"JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
+            | {"JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_for(f"{address}/api?token=token", server, folder / "log")
+        yield folder / "work", address
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+
+def wait_for(address, server, log):
+    for _ in range(300):
+        assert server.poll() is None, log.read_text(encoding="utf-8")
+        try:
+            urllib.request.urlopen(address, timeout=5)
+            return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(log.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def lab_page(lab):
+    """Return a function that opens one of the notebooks, with other parameters, in JupyterLab and a browser."""
+    from playwright.sync_api import sync_playwright
+
+    folder, address = lab
+
+    def open_notebook(name, **parameters):
+        notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+        for cell in notebook.cells:
+            if "parameters" in cell.metadata.get("tags", []):
+                cell.source += "".join(f"\n{parameter}: object = {value!r}" for parameter, value in parameters.items())
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+        page.goto(f"{address}/doc/tree/{name}.ipynb?token=token")
+        page.get_by_text("| Idle").wait_for()
+        return page
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(PATIENCE)
+        yield open_notebook
+        browser.close()

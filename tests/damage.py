@@ -22,7 +22,7 @@ from pathlib import Path
 from common import ROOT, fashion_mnist
 from common.parameters import PARAMETERS
 from study import claims, notebooks
-from study.record import record_key
+from study.record import record_key, to_line
 from study.table import TABLE, read_records
 
 NONSENSE = (".nan", ".inf", "-1", "null", "nonsense", "[]", "{}")
@@ -179,6 +179,12 @@ def record_families(folder, rows):
             ("missing", {key: value for key, value in loaded.items() if key != name}),
             *((f"is {value!r}", loaded | {name: value}) for value in (None, {}, "x", -1, 1e999)),
         ]
+    ]
+    told = {name: value for name, value in loaded.items() if name != "checksum"}
+    changed += [
+        become(f"{name} is {value!r}, with its checksum", to_line(told | {name: value}).encode())
+        for name in told
+        for value in (None, {}, -1)
     ]
     values = [b"\n", b"null\n", b"[]\n", b"{}\n", b'"text"\n', b"[" * 100000, b"\xff\xfe", b"9" * 5000]
     every_bit = [flip(bit) for bit in range(8 * len(record))]

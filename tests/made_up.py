@@ -7,6 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from common.account import Account, state_of_net
+from study.audit import beginning
+
 accuracies = st.integers(0, 10000).map(lambda number: number / 10000)
 few_examples = settings(max_examples=40, deadline=None)
 
@@ -14,6 +17,13 @@ few_examples = settings(max_examples=40, deadline=None)
 def runs_of(setting, accuracies):
     """Build the records of a setting's runs, with seeds from 0 up."""
     return [made_up_record(setting, seed, accuracy) for seed, accuracy in enumerate(accuracies)]
+
+
+def feign_training(net, parameters, history):
+    """Give a network the account of a training that never was."""
+    net.account = Account(beginning(parameters))
+    for measures in history:
+        net.account.add(measures, state_of_net(net))
 
 
 def confidence(events):

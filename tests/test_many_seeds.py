@@ -10,6 +10,7 @@ from conftest import names_in, run_notebook, without
 
 import my_utils as mu
 from benchmarks import gpu
+from common.errors import UserError
 from study import notebooks
 from study.many_seeds import train_many, write_records
 from study.protocol import Planned
@@ -68,6 +69,19 @@ def test_nets_curves_and_records_are_those_of_single_runs(notebook, tmp_path):
         differing = ("forward", "train_losses")
         assert without(together, *differing) == without(alone, *differing)
         assert together["train_losses"] == pytest.approx(alone["train_losses"], rel=1e-10)
+
+
+@pytest.mark.usefixtures("few_images")
+def test_no_record_tells_of_another_training(tmp_path):
+    setting = setting_of("figure_4", tmp_path)
+    trained = train_many(setting, SEEDS)
+    for changed, seeds, sentence in (
+        ({"learning_rate": 0.3}, SEEDS, "learning_rate is 0.3, and the training had 0.1"),
+        ({}, [5, 3, 8], "other weights or statistics than a new network of seed 5"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            write_records("figure_4", setting | changed, seeds, trained)
+    assert not names_in(tmp_path)
 
 
 @pytest.mark.usefixtures("few_images", "in_float64")

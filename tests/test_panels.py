@@ -1,20 +1,14 @@
 """The panels, in a process, in a JupyterLab that a browser shows, and where there is nobody to press a button."""
 
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 
 import ipywidgets as widgets
 import playwright.sync_api
 import pytest
 import torch
-from conftest import ROOT, run_by_papermill
+from conftest import PATIENCE, run_by_papermill
 
 import my_utils as mu
 from common import fashion_mnist
@@ -26,9 +20,7 @@ from report.panels.training import WITHOUT_CONTROL, Trained
 from study import claims, notebooks
 from study.study import Study
 
-CHROMIUM = shutil.which("chromium")
 LOAD = fashion_mnist.load  # of all images
-PATIENCE = 60_000  # milliseconds that the browser waits for anything: busy machines are slow
 
 
 @pytest.fixture
@@ -517,61 +509,9 @@ def test_where_nobody_looks_every_panel_is_a_described_picture(tmp_path):
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, data_folder):
-    """Start JupyterLab in a folder of its own with a copy of the notebook, and give the notebook's address."""
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
-    folder = tmp_path_factory.mktemp("lab")
-    (folder / "work").mkdir()
-    shutil.copy(ROOT / "notebooks" / "explore.ipynb", folder / "work")
-    (folder / "work" / "project").symlink_to(ROOT)
-    settings = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text('{"fetchNews": "false"}', encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    options = {"ServerApp.port": port, "IdentityProvider.token": "token", "ServerApp.root_dir": folder / "work"}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
-    with open(folder / "log", "w", encoding="utf-8") as log:
-        server = subprocess.Popen(
-            [*command, *(f"--{name}={value}" for name, value in options.items())],
-            env=os.environ
-            | {"JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
-            | {"JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")},
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        wait_for(f"{address}/api?token=token", server, folder / "log")
-        yield f"{address}/doc/tree/explore.ipynb?token=token"
-    finally:
-        server.terminate()
-        server.wait(timeout=60)
-
-
-def wait_for(address, server, log):
-    for _ in range(300):
-        assert server.poll() is None, log.read_text(encoding="utf-8")
-        try:
-            urllib.request.urlopen(address, timeout=5)
-            return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(log.read_text(encoding="utf-8"))
-
-
 @pytest.fixture
-def page(lab):
-    with playwright.sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(PATIENCE)
-        page.goto(lab)
-        yield page
-        browser.close()
+def page(lab_page):
+    return lab_page("explore")
 
 
 def src(image):

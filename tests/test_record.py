@@ -18,7 +18,6 @@ from conftest import CHANGED, DEFAULTS, ROOT, names_in, run_notebook, without
 import my_utils as mu
 from common import fashion_mnist
 from common.parameters import PARAMETERS
-from model import Net
 from study import notebooks
 from study.record import (
     GPU_DRIVERS,
@@ -176,9 +175,7 @@ def tiny_run(folder, batches):
     """Train for an epoch on 500 images and write the record; return its path, and what went into it."""
     parameters = {**DEFAULTS, "num_epochs": 1, "train_limit": 500, "batch_size": 64, "runs_folder": str(folder)}
     train_iter, test_iter = batches
-    train_iter.epoch = 0  # the iterator has forgotten the runs before
-    torch.manual_seed(0)
-    net = Net(28, 4, 14, [16, 8, 8, 8, 8], 10)
+    net = mu.net_of(parameters)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     epochs = mu.train(net, train_iter, test_iter, torch.nn.CrossEntropyLoss(), 1, optimizer)
     correct = mu.predict_correct(net, test_iter)
@@ -249,32 +246,24 @@ def test_the_same_run_twice_gives_the_same_bytes(run, tmp_path, batches):
     assert path.read_bytes() == run[0].read_bytes()
 
 
-def test_what_is_not_finite_becomes_null(run, tmp_path):
-    _, parameters, net, (epoch,), correct = run
-    for value in (math.nan, math.inf, -math.inf):
-        epochs = [epoch, {"train_loss": value, "train_accuracy": 0.5, "test_accuracy": 0.1}]
-        path = write_record("figure_4", {**parameters, "runs_folder": str(tmp_path)}, net, epochs, correct)
-        content = strict_json(path.read_text(encoding="utf-8"))
-        assert content["train_losses"] == [epoch["train_loss"], None]
-        assert history(content) == [epoch, {**epochs[1], "train_loss": None}]
+def test_what_is_not_finite_becomes_null(tmp_path, few_images):
+    variables = run_notebook("figure_4", device="cpu", runs_folder=str(tmp_path), num_epochs=2, learning_rate=1e30)
+    (record,) = read_records(variables["path"])
+    trained = variables["history"]
+    assert not any(math.isfinite(epoch["train_loss"]) for epoch in trained)
+    assert history(record) == [{**epoch, "train_loss": None} for epoch in trained]
 
 
-def test_the_history_of_a_record_is_what_the_training_returned(run, tmp_path):
-    path, parameters, net, epochs, correct = run
+def test_the_history_of_a_record_is_what_the_training_returned(run, tmp_path, few_images):
+    path, _, _, epochs, _ = run
     assert history(strict_json(path.read_text(encoding="utf-8"))) == epochs
-    held_out = [{**epoch, "validation_accuracy": 0.25} for epoch in epochs * 3]
-    path = write_record("figure_4", {**parameters, "runs_folder": str(tmp_path)}, net, held_out, correct)
-    assert history(strict_json(path.read_text(encoding="utf-8"))) == held_out
+    held_out = run_notebook("figure_4", device="cpu", runs_folder=str(tmp_path), num_epochs=2, num_validation=100)
+    assert history(strict_json(held_out["path"].read_text(encoding="utf-8"))) == held_out["history"]
+    assert "validation_accuracy" in held_out["history"][1]
 
 
-def test_a_network_that_is_not_a_plain_net_is_recorded_as_such(run, tmp_path):
-    _, parameters, _, epochs, _ = run
-    net = torch.nn.Linear(1, 1)
-    correct = torch.tensor([True, False, True])
-    path = write_record("figure_4", {**parameters, "runs_folder": str(tmp_path)}, net, epochs, correct)
-    content = strict_json(path.read_text(encoding="utf-8"))
-    assert content["forward"] == "net"
-    assert content["test_accuracy"] == 2 / 3
+def test_a_network_that_is_computed_layer_by_layer_is_recorded_as_such(tmp_path, few_images):
+    assert record_of(tmp_path, "figure_8", num_epochs=1, norm_after_relu=True)["forward"] == "net"
 
 
 def test_a_relative_folder_starts_at_the_projects_root(run, tmp_path, monkeypatch):

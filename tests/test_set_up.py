@@ -10,8 +10,10 @@ import nbformat
 import pytest
 import torch
 from conftest import DEFAULTS, ROOT
+from made_up import feign_training
 
 import colab
+import my_utils as mu
 from common.errors import UserError
 from study.record import write_record
 
@@ -260,7 +262,9 @@ def test_a_failed_installation_is_one_sentence(content):
 
 def test_a_record_that_cannot_be_written_says_what_to_set(tmp_path):
     (tmp_path / "file").touch()
-    net, history = torch.nn.Linear(2, 2), [{"train_loss": 1.0, "train_accuracy": 0.5, "test_accuracy": 0.5}]
+    history = [{"train_loss": 1.0, "train_accuracy": 0.5, "test_accuracy": 0.5}]
     parameters = DEFAULTS | {"num_epochs": 1, "runs_folder": str(tmp_path / "file" / "runs")}
+    net = mu.net_of(parameters)
+    feign_training(net, parameters, history)
     with pytest.raises(UserError, match=r"can't be written to .*/file/runs \(Not a directory\); set .* runs_folder"):
-        write_record("figure_4", parameters, net, history, torch.tensor([True, False]))
+        write_record("figure_4", parameters, net, history, torch.tensor([True, False] * 5000))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pandas
 import pytest
-from conftest import CHANGED, DEFAULTS, ROOT, made_up_record, names_in, without
+from conftest import CHANGED, DEFAULTS, ROOT, made_up_bits, made_up_record, names_in, without
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,6 +68,80 @@ DAMAGED = {  # as the second line after the record of seed 0
     "a record of before the table": to_line({"notebook": "figure_4", "seed": 1, "test_accuracy": 0.5, "history": []}),
     **{f"no {name}": to_line(without(record(1), name)) for name in (*IN_EVERY_RECORD, "device", "data")},
 }
+
+
+ACCURACIES = ("train_accuracies", "test_accuracies", "validation_accuracies")
+SENSELESS = [  # changes of a sound record of two epochs, and what is said of it
+    ({"num_epochs": 3}, "num_epochs is 3, and train_losses has 2 values"),
+    ({"test_accuracies": [0.5]}, "num_epochs is 2, and test_accuracies has 1 values"),
+    *[
+        ({name: [0.5, value]}, f"{name} has {value!r}")
+        for name in ACCURACIES
+        for value in (-0.1, 1.1, None, "0.5", True, 0.123456789, [])
+    ],
+    *[({"train_losses": [1.0, value]}, f"train_losses has {value!r}") for value in (-0.1, "1", True, [])],
+    ({"test_accuracy": 0.6}, "test_accuracy is 0.6, and test_accuracies ends with 0.5"),
+    ({"test_accuracies": [0.5, 0.6]}, "test_accuracy is 0.5, and test_accuracies ends with 0.6"),
+    ({"test_accuracy": 0.6, "test_accuracies": [0.5, 0.6]}, "test_accuracy is 0.6, and correct counts 5000 images"),
+    ({"correct": "AA=="}, "correct is of 8 images"),
+    (
+        {"num_validation": 0},
+        "num_validation is 0, and its curves are train_losses, train_accuracies, test_",
+    ),
+    ({"device": "cuda:1"}, "device is cuda:1"),
+    ({"threads": 0}, "threads is 0"),
+    ({"training_version": -1}, "training_version is -1"),
+    ({"training_version": "2"}, "training_version is '2'"),
+    ({"processor": None}, "processor is None"),
+    ({"notebook": 4}, "notebook is 4"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), SENSELESS)
+def test_a_record_that_contradicts_itself_is_refused_though_its_checksum_is_right(tmp_path, changes, said):
+    sound = made_up_record({**DEFAULTS, "num_epochs": 2, "num_validation": 100})
+    path = write_table(tmp_path / "runs.jsonl", record(1), {**sound, **changes})
+    refused = refusal_of(read_records, path)
+    assert refused.startswith(f"{path}, line 2, makes no sense: {said}")
+    assert refused.endswith("; restore the file, or delete the line and run again")
+
+
+@pytest.mark.parametrize("name", record(0))
+def test_nonsense_in_any_place_is_refused_though_the_checksum_is_right(tmp_path, name):
+    nonsense = [record(0) | {name: value} for value in (None, {}, -1, [None])]
+    for changed in (without(record(0), name), *nonsense):
+        path = write_table(tmp_path / "runs.jsonl", changed)
+        assert f"{path}, line 1, " in refusal_of(read_records, path)
+
+
+shares = st.integers(0, 10000).map(lambda number: number / 10000)
+losses = st.none() | st.floats(0, 1e300)
+
+
+@given(st.lists(st.tuples(losses, shares, shares), min_size=1, max_size=5), st.data())
+@settings(max_examples=40, deadline=None)
+def test_any_sound_curves_are_read_back_and_none_of_which_a_single_number_is_another(curves, data):
+    train_losses, train_accuracies, test_accuracies = map(list, zip(*curves, strict=True))
+    setting = {**DEFAULTS, "num_epochs": len(curves)}
+    sound = made_up_record(setting, 0, test_accuracies[-1]) | {
+        "train_losses": train_losses,
+        "train_accuracies": train_accuracies,
+        "test_accuracies": test_accuracies,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_table(Path(folder) / "runs.jsonl", sound)
+        assert read_records(path) == [sound]
+        last = test_accuracies[-1]
+        changes = [
+            {"test_accuracy": data.draw(shares.filter(lambda other: other != last))},
+            {"test_accuracies": [*test_accuracies[:-1], data.draw(shares.filter(lambda other: other != last))]},
+            {"correct": made_up_bits(data.draw(st.integers(0, 10000).filter(lambda n: n / 10000 != last)))},
+            {"num_epochs": data.draw(st.integers(1, 10).filter(lambda n: n != len(curves)))},
+            {"train_losses": [*train_losses, 1.0]},
+        ]
+        for change in changes:
+            write_table(path, sound | change)
+            assert f"{path}, line 1, makes no sense" in refusal_of(read_records, path)
 
 
 @pytest.fixture
