@@ -47,6 +47,7 @@ SOURCE = re.compile(
               | ``+ | \\[\\$`] )
     | \$\$ (?P<display> .+?) (?<!\\) \$\$
     | \$ (?P<inline> (?: \\. | [^$\\\n] | \n(?![ \t]*\n) )+ ) \$ (?P<digit>\d?)
+    | (?P<percent> (?<=\d)[ ]% )
     | (?P<table> (?<=[^\s]) [ \t]* \n (?= [^\n]*\|[^\n]*\n [ ]{0,3} (?=[^\n]*\|) \|? [ ]*:?-+:?[ ]*
               (?:\|[ ]*:?-+:?[ ]*)* \|? [ \t]* (?:\n|\Z) ) )
     """,
@@ -77,6 +78,8 @@ def markdown(source, macros):
             return match[0] if closed else f"{match[0]}\n{match['fence']}"
         if match["table"]:
             return "\n\n"
+        if match["percent"]:
+            return "\N{NO-BREAK SPACE}%"
         if match["display"]:
             return _formula(match["display"], "$$", macros)
         # Prices, "$5 and $10", unless the blanks at both ends say otherwise.
