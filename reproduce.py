@@ -79,7 +79,9 @@ def parse(arguments):
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--jobs", type=int, help="runs at a time on this machine; by default as many as it may use cores and has memory for"
+        "--jobs",
+        type=int,
+        help="runs at a time on this machine; by default as many as it may use cores and has memory for",
     )
     where.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler instead")
     parser.add_argument(
@@ -150,7 +152,7 @@ def parse(arguments):
 
 
 def jobs_that_fit(says_so):
-    """Return for how many runs at a time this machine has cores and memory; print if memory is what there is less of."""
+    """Return for how many runs at a time this machine has cores and memory; say so if memory is what is short."""
     # Slow imports; Dask's numbers know of affinities and containers.
     import psutil
     from dask.system import CPU_COUNT
@@ -160,8 +162,8 @@ def jobs_that_fit(says_so):
     jobs = min(CPU_COUNT, max(1, memory // MEMORY - 1))
     if says_so and jobs < CPU_COUNT:
         print(
-            f"{memory / MEMORY:.1f} GB of memory are free: {count(jobs, 'run')} at a time, where {CPU_COUNT} cores could "
-            "make more; --jobs gives another number",
+            f"{memory / MEMORY:.1f} GB of memory are free: {count(jobs, 'run')} at a time on {CPU_COUNT} cores; --jobs "
+            "gives another number",
             flush=True,
         )
     return jobs
