@@ -162,8 +162,8 @@ def jobs_that_fit(says_so):
     jobs = min(CPU_COUNT, max(1, memory // MEMORY - 1))
     if says_so and jobs < CPU_COUNT:
         print(
-            f"{memory / MEMORY:.1f} GB of memory are free: {count(jobs, 'run')} at a time on {CPU_COUNT} cores; --jobs "
-            "gives another number",
+            f"{memory / MEMORY:.1f} GB of memory are free: {count(jobs, 'run')} at a time on {CPU_COUNT} cores; "
+            "--jobs gives another number",
             flush=True,
         )
     return jobs

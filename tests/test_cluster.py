@@ -113,8 +113,9 @@ def security(tmp_path_factory):
 def finished(tmp_path_factory, start, other_network, security):
     """Run two figures on two workers and kill one of these in the middle; return the batch's folder.
 
-    Each worker has two threads, so that two runs may share its process. Where that is permitted the workers have a network of their own, which reaches the batch and nothing else, and see
-    neither the project, nor the data, nor the batch's folder. Where there is openssl, they talk by TLS.
+    Each worker has two threads, so that two runs may share its process. Where there is openssl, they talk by TLS.
+    Where that is permitted the workers have a network of their own, which reaches the batch and nothing else, and see
+    neither the project, nor the data, nor the batch's folder.
     """
     protocol = "tls" if security else "tcp"
     folder = tmp_path_factory.mktemp("cluster")
