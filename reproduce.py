@@ -14,6 +14,7 @@ import errno
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from common import ROOT
 from common.errors import UserError
@@ -243,6 +244,8 @@ def summary(study, runs, seconds):
 def main(arguments=None):
     """Run the command line; whatever the user can mend is told in one line, without a traceback."""
     speak_any_encoding()
+    if expanded("~") == Path("~"):  # a user without a name, such as a container's: Jupyter needs some home folder
+        os.environ["HOME"] = "/"
     try:
         with stoppable():
             try:

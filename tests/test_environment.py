@@ -160,6 +160,16 @@ def test_a_user_of_no_name_has_no_home():
     assert expanded("~nobody_of_this_name/a") == Path("~nobody_of_this_name/a")
 
 
+def test_a_batch_gives_a_user_without_a_name_the_home_that_jupyter_needs(monkeypatch):
+    monkeypatch.setenv("HOME", "")  # to be put back after the test
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    with pytest.raises(RuntimeError):
+        Path.home()
+    reproduce.main(["4", "--list"])
+    assert Path.home().is_dir()
+
+
 def test_a_full_disk_is_one_line_that_names_the_file_and_helps(tmp_path, monkeypatch):
     def fsync(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
