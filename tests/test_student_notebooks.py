@@ -3,10 +3,14 @@
 import base64
 import io
 import json
+import os
+import subprocess
+import sys
 
 import nbformat
 import pytest
 import typst
+from conftest import ROOT
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from nbformat import v4
@@ -286,6 +290,17 @@ def test_a_notebook_of_format_3_gives_a_pdf(tmp_path):
     text = PdfReader(io.BytesIO(content)).pages[0].extract_text()
     assert "an old text" in text
     assert "an old output" in text
+
+
+def test_folders_may_have_any_letters_where_the_locale_has_only_asciis(tmp_path):
+    folder = tmp_path / "Übung №1"
+    folder.mkdir()
+    nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell("# Ünïcode")]), folder / "ä.ipynb")
+    command = [sys.executable, "-m", "nbconvert", "--to", "report.typst_exporter.TypstPDFExporter", folder / "ä.ipynb"]
+    environment = os.environ | {"LC_ALL": "C", "TMPDIR": str(folder)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Ünïcode" in PdfReader(folder / "ä.pdf").pages[0].extract_text()
 
 
 def test_an_inline_drawing_stays_one():
