@@ -10,7 +10,6 @@ import sys
 import nbformat
 import pytest
 import typst
-from conftest import ROOT
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from nbformat import v4
@@ -29,6 +28,7 @@ from test_typst_exporter import (
 )
 
 from report.typst_exporter import TypstPDFExporter
+from tests.faults import copy_project
 
 OWN_FONTS = typst.Fonts(include_system_fonts=False)
 WIDGET = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}, "text/plain": "interactive(children=())"}
@@ -293,12 +293,11 @@ def test_a_notebook_of_format_3_gives_a_pdf(tmp_path):
 
 
 def test_folders_may_have_any_letters_where_the_locale_has_only_asciis(tmp_path):
-    folder = tmp_path / "Übung №1"
-    folder.mkdir()
+    folder = copy_project(tmp_path / "Übung №1")
     nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell("# Ünïcode")]), folder / "ä.ipynb")
     command = [sys.executable, "-m", "nbconvert", "--to", "report.typst_exporter.TypstPDFExporter", folder / "ä.ipynb"]
     environment = os.environ | {"LC_ALL": "C", "TMPDIR": str(folder)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Ünïcode" in PdfReader(folder / "ä.pdf").pages[0].extract_text()
 
