@@ -16,6 +16,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import common.set_up  # noqa: F401  # it says so if a file of the project is missing
 from common import ROOT
 from common.errors import UserError
 from common.files import expanded
