@@ -14,11 +14,13 @@ import errno
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 
+import common.set_up  # noqa: F401  # it says so if a file of the project is missing
 from common import ROOT
 from common.errors import UserError
 from common.files import expanded
-from common.formatting import accuracy, changes, minutes, points
+from common.formatting import accuracy, changes, count, minutes, points
 from study import claims
 from study.batch import DAY, Batch
 from study.plan import BatchError, plan, sweep_names
@@ -27,6 +29,7 @@ from study.record import record_key
 from study.stopping import Stopped, leave_to_the_batch, stoppable
 
 QUICK = {"num_epochs": 3, "train_limit": 3000}
+MEMORY = 2**30  # bytes that a run takes, and so much again for the batch itself; measured, and rounded up
 
 EXAMPLES = """
 examples:
@@ -78,7 +81,9 @@ def parse(arguments):
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--jobs", type=int, help="runs at a time on this machine; by default one a core that this process may use"
+        "--jobs",
+        type=int,
+        help="runs at a time on this machine; by default as many as it may use cores and has memory for",
     )
     where.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler instead")
     parser.add_argument(
@@ -131,9 +136,7 @@ def parse(arguments):
         if sweep not in sweep_names():
             raise BatchError(f"there is no sweep {sweep!r}: choose from {', '.join(sweep_names())}")
     if options.jobs is None:
-        from dask.system import CPU_COUNT  # which knows of affinities and containers; a slow import
-
-        options.jobs = CPU_COUNT
+        options.jobs = jobs_that_fit(says_so=not options.scheduler)
     if options.jobs < 1:
         raise BatchError(f"--jobs is {options.jobs}: expected 1 or more")
     if options.timeout < 1:
@@ -148,6 +151,24 @@ def parse(arguments):
     if options.publish and (options.output != ROOT or options.check):
         raise BatchError("--publish takes the report's own settings into figures/: leave out -p, --output, --check")
     return options
+
+
+def jobs_that_fit(says_so):
+    """Return for how many runs at a time this machine has cores and memory; say so if memory is what is short."""
+    # Slow imports; Dask's numbers know of affinities and containers.
+    import psutil
+    from dask.system import CPU_COUNT
+    from distributed.system import MEMORY_LIMIT
+
+    memory = min(MEMORY_LIMIT, psutil.virtual_memory().available)
+    jobs = min(CPU_COUNT, max(1, memory // MEMORY - 1))
+    if says_so and jobs < CPU_COUNT:
+        print(
+            f"{memory / MEMORY:.1f} GB of memory are free: {count(jobs, 'run')} at a time on {CPU_COUNT} cores; "
+            "--jobs gives another number",
+            flush=True,
+        )
+    return jobs
 
 
 def literal(text):
@@ -224,6 +245,8 @@ def summary(study, runs, seconds):
 def main(arguments=None):
     """Run the command line; whatever the user can mend is told in one line, without a traceback."""
     speak_any_encoding()
+    if expanded("~") == Path("~"):  # a user without a name, such as a container's: Jupyter needs some home folder
+        os.environ["HOME"] = "/"
     try:
         with stoppable():
             try:

@@ -3,16 +3,19 @@
 Nothing of the project can be imported here: a module of the same name may have been imported from another folder.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-NEEDED = ("my_utils.py", "model.py", "claims.yaml", "colab.py", "common", "fast", "study", "report")
+PACKAGES = ("common", "fast", "study", "report")
+NEEDED = ("my_utils.py", "model.py", "claims.yaml", "colab.py", *PACKAGES)
+IMPORT = re.compile(rf"^ *from ({'|'.join(PACKAGES)})\b(\S*) import ([\w, ]+)", re.MULTILINE)
 
 
 def take_over(project):
     """Make the project's modules those that are imported, and install in Colab what it lacks."""
-    missing = [name for name in NEEDED if not (project / name).exists()]
+    missing = [name for name in NEEDED if not (project / name).exists()] or missing_modules(project)
     if missing:
         sys.exit(f"{project} is an old or cut-off copy of the project, without {', '.join(missing)}: fetch it again")
     own_names = {path.stem for path in project.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
@@ -24,6 +27,19 @@ def take_over(project):
         installing = subprocess.run([sys.executable, project / "colab.py", "install"])
         if installing.returncode:
             sys.exit("Packages that the project needs could not be installed; pip says above which, and why")
+
+
+def missing_modules(project):
+    """List the files that the project's modules import from its packages and that aren't there."""
+    sources = [*project.glob("*.py"), *(path for package in PACKAGES for path in project.glob(f"{package}/**/*.py"))]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    needed = set()
+    for package, module, names in IMPORT.findall(text):
+        modules = [module] if module else [f".{name}" for name in re.findall(r"\w+", names) if name.islower()]
+        needed |= {(package + name).replace(".", "/") for name in modules}
+    needed |= {name.rpartition("/")[0] for name in needed}  # the packages
+    files = [f"{name}/__init__.py" if (project / name).is_dir() else f"{name}.py" for name in sorted(needed)]
+    return [name for name in files if not (project / name).exists()]
 
 
 def lies_in(folder, module):

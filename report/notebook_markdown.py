@@ -48,6 +48,7 @@ SOURCE = re.compile(
     | \$\$ (?P<display> .+?) (?<!\\) \$\$
     | \$ (?P<inline> (?: \\. | [^$\\\n] | \n(?![ \t]*\n) )+ ) \$ (?P<digit>\d?)
     | ^ Table [ ] (?P<number>\d+): [ ]+ (?P<caption>[^\n]+) \n{2,} (?=\|)
+    | (?P<percent> (?<=\d)[ ]% )
     | (?P<table> (?<=[^\s]) [ \t]* \n (?= [^\n]*\|[^\n]*\n [ ]{0,3} (?=[^\n]*\|) \|? [ ]*:?-+:?[ ]*
               (?:\|[ ]*:?-+:?[ ]*)* \|? [ \t]* (?:\n|\Z) ) )
     """,
@@ -80,6 +81,8 @@ def markdown(source, macros):
             return f"Table: {SOURCE.sub(rewrite, match['caption'])} {{#tab-{match['number']}}}\n\n"
         if match["table"]:
             return "\n\n"
+        if match["percent"]:
+            return "\N{NO-BREAK SPACE}%"
         if match["display"]:
             return _formula(match["display"], "$$", macros)
         # Prices, "$5 and $10", unless the blanks at both ends say otherwise.

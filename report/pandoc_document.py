@@ -36,6 +36,9 @@ BETWEEN = "<!-- between two pieces of HTML -->"
 # doesn't start is an error, without a traceback in the log.
 if bundled := shutil.which("pandoc", path=Path(pypandoc.__file__).parent / "files"):
     os.environ.setdefault("PYPANDOC_PANDOC", bundled)
+# pandoc would know no folder whose name has other letters than ASCII's; Python itself takes this for UTF-8.
+if os.environ.get("LC_ALL") in ("C", "POSIX"):
+    os.environ["LC_ALL"] = "C.UTF-8"
 # What pandoc warns of is named in the document.
 logging.getLogger("pypandoc").addFilter(lambda message: not message.exc_info and message.levelno > logging.WARNING)
 

@@ -16,7 +16,7 @@ import dask
 import nbformat
 import pytest
 from conftest import ROOT, TINY, record_files
-from distributed import Client
+from distributed import Client, Security
 
 from common import fashion_mnist
 from reproduce import main
@@ -92,16 +92,36 @@ def other_network():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, start, other_network):
+def security(tmp_path_factory):
+    """Let every process that is started find a certificate in its Dask's configuration; None without openssl."""
+    if shutil.which("openssl") is None:
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("certificate")
+    names = {"key": str(folder / "key.pem"), "cert": str(folder / "cert.pem")}
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=cluster"]
+    subprocess.run([*command, "-keyout", names["key"], "-out", names["cert"]], check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DASK_DISTRIBUTED__COMM__TLS__CA_FILE", names["cert"])
+        for who in ("SCHEDULER", "WORKER", "CLIENT"):
+            for name, path in names.items():
+                patch.setenv(f"DASK_DISTRIBUTED__COMM__TLS__{who}__{name.upper()}", path)
+        yield Security(tls_ca_file=names["cert"], tls_client_key=names["key"], tls_client_cert=names["cert"])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, start, other_network, security):
     """Run two figures on two workers and kill one of these in the middle; return the batch's folder.
 
+    Each worker has two threads, so that two runs may share its process. Where there is openssl, they talk by TLS.
     Where that is permitted the workers have a network of their own, which reaches the batch and nothing else, and see
     neither the project, nor the data, nor the batch's folder.
     """
+    protocol = "tls" if security else "tcp"
     folder = tmp_path_factory.mktemp("cluster")
     project, output, contact = copy_project(folder / "project"), folder / "output", folder / "scheduler.json"
     output.mkdir()
-    options = ["--port", "0", "--no-dashboard", "--scheduler-file", contact]
+    options = ["--protocol", protocol, "--port", "0", "--no-dashboard", "--scheduler-file", contact]
     # Should the tests themselves be killed, the scheduler ends after a while, and with it the workers.
     start([*DASK, "scheduler", *options, "--idle-timeout", "300s"], folder / "scheduler")
     wait_until(contact.exists)
@@ -124,14 +144,14 @@ def finished(tmp_path_factory, start, other_network):
             "--",
         ]
         address = other_network.address
-    worker = [*prefix, *DASK, "worker", f"tcp://{address}:{port}", "--nthreads", "1", "--no-dashboard"]
+    worker = [*prefix, *DASK, "worker", f"{protocol}://{address}:{port}", "--nthreads", "2", "--no-dashboard"]
     workers = {
         name: start([*worker, "--name", name, "--local-directory", folder / name], folder / name)
         for name in ("first", "second")
     }
-    with Client(f"tcp://127.0.0.1:{port}") as client:
+    with Client(f"{protocol}://127.0.0.1:{port}", security=security) as client:
         client.wait_for_workers(2, timeout=120)
-        scheduler = ["--scheduler", f"tcp://127.0.0.1:{port}"]
+        scheduler = ["--scheduler", f"{protocol}://127.0.0.1:{port}"]
         with start_batch("3", "4", *TINY, *scheduler, "--output", output, root=project) as batch_process:
             for line in batch_process.stdout:
                 if "epoch 1 of 3" in line:
@@ -142,7 +162,7 @@ def finished(tmp_path_factory, start, other_network):
             _, err = batch_process.communicate(timeout=400)
         assert batch_process.returncode == 0, err
         (survivor,) = workers.keys() - {busy[0]}
-    return SimpleNamespace(output=output, survivor=folder / survivor)
+    return SimpleNamespace(output=output, survivor=folder / survivor, protocol=protocol)
 
 
 def test_the_records_are_those_of_this_machine_though_a_worker_was_killed(batch, finished):
@@ -163,6 +183,13 @@ def test_workers_need_neither_the_project_nor_the_data_nor_a_shared_folder(finis
     if not other_network:
         pytest.skip("a process can't be given its own network and folders here: that takes root and `ip`")
     assert (finished.output / "figures" / "report.pdf").exists()
+
+
+def test_workers_may_talk_by_tls_with_certificates_of_dasks_configuration(finished, security):
+    if not security:
+        pytest.skip("openssl is not installed, which makes the certificate")
+    assert finished.protocol == "tls"
+    assert len(record_files(finished.output)) == 2
 
 
 def test_a_kernel_that_does_not_start_is_tried_again_and_a_cell_that_fails_is_not(tmp_path):
@@ -200,7 +227,7 @@ def test_a_scheduler_that_does_not_answer_is_one_clear_line(tmp_path, address):
 
 def test_a_scheduler_that_goes_in_mid_batch_is_one_clear_line(tmp_path, start):
     contact = tmp_path / "scheduler.json"
-    command = [*DASK, "scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", contact]
+    command = [*DASK, "scheduler", "--protocol", "tcp", "--port", "0", "--no-dashboard", "--scheduler-file", contact]
     scheduler = start([*command, "--idle-timeout", "300s"], tmp_path / "scheduler")
     wait_until(contact.exists)
     address = f"tcp://127.0.0.1:{json.loads(contact.read_bytes())['address'].rpartition(':')[2]}"

@@ -161,7 +161,7 @@ def test_ticks_are_whole_epochs(num_epochs):
 
 @pytest.fixture
 def live(monkeypatch):
-    """Return a function that makes a live curve, and what it has shown: lines, and drawings before they became SVG."""
+    """Return a function that makes a live curve, and what it has shown: lines, and figures before they were drawn."""
     now, shown = [0.0], {"line": [], "curve": []}
 
     class Handle:
@@ -170,7 +170,7 @@ def live(monkeypatch):
             self.update(content, raw=True)
 
         def update(self, content, raw):
-            shown[self.name].append(content.get("image/svg+xml", content["text/plain"]))
+            shown[self.name].append(content.get("image/svg+xml") or content["text/plain"])
 
     def make(*args):
         curve = LiveCurve(*args)
@@ -178,7 +178,7 @@ def live(monkeypatch):
         return curve, shown
 
     monkeypatch.setattr(curves, "display", lambda content, raw, display_id: Handle(content))
-    monkeypatch.setattr(curves, "to_svg", lambda figure: figure)
+    monkeypatch.setattr(curves, "drawing", lambda figure, alt: {"image/svg+xml": figure})
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     return make
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import nbformat
@@ -39,6 +40,19 @@ def test_as_many_runs_are_made_at_a_time_as_the_process_may_use_cores():
     one = {min(os.sched_getaffinity(0))}
     done = subprocess.run(LIST, preexec_fn=lambda: os.sched_setaffinity(0, one), capture_output=True, text=True)
     assert "and 1 at a time they would take about" in done.stdout
+
+
+@pytest.mark.parametrize(("memory", "jobs"), [(0.5, 1), (4, 3), (64, 8)])
+def test_no_more_runs_are_made_at_a_time_than_memory_is_free_for(memory, jobs, monkeypatch, capsys):
+    monkeypatch.setattr("dask.system.CPU_COUNT", 8)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=64 * 2**30, available=64 * 2**30))
+    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", int(memory * 2**30))  # of a container
+    assert reproduce.parse(["4"]).jobs == jobs
+    sentence = f"{memory:.1f} GB of memory are free: {jobs} run" if jobs < 8 else ""
+    assert capsys.readouterr().out.startswith(sentence)
+    assert reproduce.parse(["4", "--jobs", "5"]).jobs == 5
+    assert reproduce.parse(["4", "--scheduler", "tcp://a"]).jobs == jobs
+    assert capsys.readouterr().out == ""
 
 
 def test_whoever_reads_the_first_line_only_gets_it_and_no_traceback():
@@ -144,6 +158,16 @@ def test_the_sign_for_home_is_read_in_every_path(tmp_path, monkeypatch, few_imag
 
 def test_a_user_of_no_name_has_no_home():
     assert expanded("~nobody_of_this_name/a") == Path("~nobody_of_this_name/a")
+
+
+def test_a_batch_gives_a_user_without_a_name_the_home_that_jupyter_needs(monkeypatch):
+    monkeypatch.setenv("HOME", "")  # to be put back after the test
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    with pytest.raises(RuntimeError):
+        Path.home()
+    reproduce.main(["4", "--list"])
+    assert Path.home().is_dir()
 
 
 def test_a_full_disk_is_one_line_that_names_the_file_and_helps(tmp_path, monkeypatch):

@@ -203,6 +203,17 @@ def test_other_panels_shown_in_mid_training_leave_its_random_numbers_alone(train
     assert "The network trained above" in shown[0].children[2].value
 
 
+def test_a_cell_below_draws_the_same_random_numbers_whatever_was_clicked(training):
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    again = Training("figure_4", num_epochs=1, train_limit=300, dropout=0.3)
+    again.run_button.click()
+    finish(again)
+    assert again.runs[-1].is_done
+    assert torch.equal(torch.rand(4), expected)
+
+
 def test_panels_below_follow_the_training_of_a_cell_that_is_run_again(training, shown):
     inside.show_network(training)
     mistakes.show_mistakes(training)

@@ -1,6 +1,7 @@
 """The set-up cell of the notebooks: which project it finds, wherever a notebook starts, and what it says if none."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -9,13 +10,14 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from conftest import DEFAULTS, ROOT
+from conftest import DEFAULTS, ROOT, run_batch
 from made_up import feign_training
 
 import colab
 import my_utils as mu
 from common.errors import UserError
 from study.record import write_record
+from tests.faults import copy_project
 
 FILES = ("my_utils.py", "model.py", "claims.yaml", "colab.py")
 PACKAGES = ("fast", "study", "report")
@@ -129,6 +131,31 @@ def test_a_cut_off_clone_is_named_with_what_it_lacks(tmp_path):
     project = make_project(tmp_path / "clone", without=["report", "study"])
     assert sentence_of(set_up(project)) == (
         f"{project} is an old or cut-off copy of the project, without study, report: fetch it again"
+    )
+
+
+def test_every_single_module_that_is_missing_is_named(tmp_path):
+    project = copy_project(tmp_path / "project")
+    missing_modules = runpy.run_path(str(project / "common" / "set_up.py"))["missing_modules"]
+    assert missing_modules(project) == []
+    imported_by_none = {"common/set_up.py", "study/many_seeds.py"}
+    modules = [path for package in (*PACKAGES, "common") for path in project.glob(f"{package}/**/*.py")]
+    passed_over = set()
+    for path in modules:
+        name = path.relative_to(project).as_posix()
+        path.rename(tmp_path / "away.py")
+        if missing_modules(project) != [name]:
+            passed_over.add(name)
+        (tmp_path / "away.py").rename(path)
+    assert passed_over <= imported_by_none
+
+
+def test_a_batch_in_a_cut_off_clone_is_one_sentence(tmp_path):
+    project = copy_project(tmp_path / "project")
+    (project / "report" / "tables.py").unlink()
+    done = run_batch("4", "--list", root=project)
+    assert sentence_of(done) == (
+        f"{project} is an old or cut-off copy of the project, without report/tables.py: fetch it again"
     )
 
 

@@ -3,6 +3,9 @@
 import base64
 import io
 import json
+import os
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -25,6 +28,7 @@ from test_typst_exporter import (
 )
 
 from report.typst_exporter import TypstPDFExporter
+from tests.faults import copy_project
 
 OWN_FONTS = typst.Fonts(include_system_fonts=False)
 WIDGET = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}, "text/plain": "interactive(children=())"}
@@ -286,6 +290,16 @@ def test_a_notebook_of_format_3_gives_a_pdf(tmp_path):
     text = PdfReader(io.BytesIO(content)).pages[0].extract_text()
     assert "an old text" in text
     assert "an old output" in text
+
+
+def test_folders_may_have_any_letters_where_the_locale_has_only_asciis(tmp_path):
+    folder = copy_project(tmp_path / "Übung №1")
+    nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell("# Ünïcode")]), folder / "ä.ipynb")
+    command = [sys.executable, "-m", "nbconvert", "--to", "report.typst_exporter.TypstPDFExporter", folder / "ä.ipynb"]
+    environment = os.environ | {"LC_ALL": "C", "TMPDIR": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Ünïcode" in PdfReader(folder / "ä.pdf").pages[0].extract_text()
 
 
 def test_an_inline_drawing_stays_one():

@@ -78,9 +78,12 @@ def displayed(data, **metadata):
 
 
 def cells_of(markdown):
-    """List a Markdown table's rows as a reader sees them: without marks, with typographic apostrophes."""
+    """List a Markdown table's rows as a reader sees them: without marks, with typographic apostrophes and blanks."""
     rows = [line.strip("| ").split(" | ") for line in markdown.data.splitlines()]
-    return [[cell.strip().replace("'", "’") for cell in row] for row in (rows[0], *rows[2:])]
+    return [
+        [cell.strip().replace("'", "’").replace(" %", "\N{NO-BREAK SPACE}%") for cell in row]
+        for row in (rows[0], *rows[2:])
+    ]
 
 
 def table_with(tab, head):
@@ -223,6 +226,14 @@ def test_a_students_own_text_looks_as_in_jupyter(browser, tmp_path):
     assert "it is on the network" in tab.locator("main").inner_text()
     assert tab.title() == "On Trials"
     tab.close()
+
+
+def test_no_line_ends_between_a_number_and_its_percent_sign():
+    page = page_of(
+        new_markdown_cell("Within 9 % of it; `9 % 2` is 1."), cell_with(displayed({"text/markdown": "5 %"}))
+    )
+    assert "Within 9\N{NO-BREAK SPACE}% of it; <code>9 % 2</code> is 1." in page
+    assert "<p>5\N{NO-BREAK SPACE}%</p>" in page
 
 
 def test_a_caption_is_markdown_and_said_once():

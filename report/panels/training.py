@@ -114,7 +114,8 @@ class Training:
         self.stop_button.on_click(lambda _button: self.stop())
         self.take_over()
         # Made here, before anything trains: it draws random numbers, which a training would miss.
-        self.untrained = [mu.net_of(setting | {"patching": index}).eval() for index in range(len(PATCHINGS))]
+        with torch.random.fork_rng(devices=[]):
+            self.untrained = [mu.net_of(setting | {"patching": index}).eval() for index in range(len(PATCHINGS))]
 
     def take_over(self):
         """Stop what another panel trains, such as that of this cell's last execution, and take its observers over."""
@@ -208,18 +209,20 @@ class Training:
     def train(self, run, progress):
         """Train a network as the figures' notebooks do, until it is done or stopped."""
         self.status.value = "Waiting for another panel's training to stop …"
-        with ONE_AT_A_TIME:
+        device = mu.get_device(run.parameters["device"])
+        # The generator is given back as it was: whatever is clicked, a cell below draws the same numbers.
+        with ONE_AT_A_TIME, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             self.status.value = "Reading the data …"
             torch.set_num_threads(1)  # as in the figures' notebooks; it leaves the other cores to the panels
             parameters = run.parameters
             train_iter, test_iter = mu.load_data_fashion_mnist(
                 parameters["batch_size"],
                 seed=parameters["seed"],
-                device=parameters["device"],
+                device=device,
                 train_limit=parameters["train_limit"],
                 augmentation=parameters["augmentation"],
             )
-            net = mu.net_of(parameters).to(mu.get_device(parameters["device"]))
+            net = mu.net_of(parameters).to(device)
             names = ("learning_rate", "weight_decay")
             optimizer = mu.get_optimizer(
                 parameters["optimizer_name"], net.parameters(), *(parameters[name] for name in names)
