@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT, SWEEP, TINY, made_up_record, pdf_text, record_files, refusal, run_batch
+from conftest import ROOT, SWEEP, TINY, made_up_bits, made_up_record, pdf_text, record_files, refusal, run_batch
 
 from common import formatting
 from reproduce import main
@@ -186,7 +186,9 @@ def test_a_changed_record_changes_the_pdf(batch, tmp_path, without_drawings):
     shutil.copytree(batch[0], tmp_path / "changed")
     path = record_path(tmp_path / "changed", "figure_4")
     (record,) = read_records(path)
-    path.write_text(to_line(record | {"test_accuracy": 0.4321}), encoding="utf-8")
+    accuracies = [*record["test_accuracies"][:-1], 0.4321]
+    changed = {"test_accuracy": 0.4321, "test_accuracies": accuracies, "correct": made_up_bits(4321)}
+    path.write_text(to_line(record | changed), encoding="utf-8")
     main(["4", *TINY, "--output", str(tmp_path / "changed")])
     assert "0.4321" in pdf_text(tmp_path / "changed" / "figures" / "report.pdf")
 
