@@ -78,7 +78,9 @@ def parse(arguments):
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--jobs", type=int, help="runs at a time on this machine; by default one a core that this process may use"
+        "--jobs",
+        type=int,
+        help="runs at a time on this machine; by default one a core that this process may use, on a GPU two",
     )
     where.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler instead")
     parser.add_argument(
@@ -130,11 +132,7 @@ def parse(arguments):
     for sweep in options.sweeps or []:
         if sweep not in sweep_names():
             raise BatchError(f"there is no sweep {sweep!r}: choose from {', '.join(sweep_names())}")
-    if options.jobs is None:
-        from dask.system import CPU_COUNT  # which knows of affinities and containers; a slow import
-
-        options.jobs = CPU_COUNT
-    if options.jobs < 1:
+    if options.jobs is not None and options.jobs < 1:
         raise BatchError(f"--jobs is {options.jobs}: expected 1 or more")
     if options.timeout < 1:
         raise BatchError(f"--timeout is {options.timeout}: expected 1 second or more")
@@ -160,17 +158,27 @@ def literal(text):
 
 def batch_of(options):
     """Plan the batch that the command line asks for; a ParameterError says which parameter makes no sense."""
-    where = {"jobs": options.jobs, "scheduler": options.scheduler, "timeout": options.timeout}
+    where = {"scheduler": options.scheduler, "timeout": options.timeout}
     seeds, folder = sorted(set(options.seeds)), options.output / "runs"
     if options.protocol:
         runs = plan_runs(claims.load(), seeds, folder)
-        return Batch(runs, options.output, **where, reuse_table=True, publishes=True, shows_accuracy=False)
+        how = {"reuse_table": True, "publishes": True, "shows_accuracy": False}
+        return Batch(runs, options.output, options.jobs or default_jobs(runs), **where, **how)
     figures = sorted(set(options.figures)) or claims.load().figure_numbers
     sweeping = options.sweeps is not None
     sweeps = (options.sweeps or sweep_names()) if sweeping else []
     runs = plan(figures, sweeps, seeds, options.overrides, folder)
     how = {"overrides": options.overrides, "reuse_table": sweeping, "publishes": options.publish}
-    return Batch(runs, options.output, **where, **how)
+    return Batch(runs, options.output, options.jobs or default_jobs(runs), **where, **how)
+
+
+def default_jobs(runs):
+    """Say how many notebooks run at a time: one a core, and on a GPU two, one of which prepares what it computes."""
+    if any(run.uses_gpu for run in runs):
+        return 2
+    from dask.system import CPU_COUNT  # which knows of affinities and containers; a slow import
+
+    return CPU_COUNT
 
 
 def reproduce(options):

@@ -293,7 +293,7 @@ def test_records_of_other_settings_give_no_report():
 def test_the_parameters_of_the_report_are_those_of_its_cell():
     for notebook in ("report", "explore"):
         inspected = papermill.inspect_notebook(ROOT / "notebooks" / f"{notebook}.ipynb")
-        assert inspected.keys() <= (parameters.PARAMETERS | parameters.OF_FIGURES).keys()
+        assert inspected.keys() <= (parameters.PARAMETERS | parameters.BEYOND_A_RUN).keys()
 
 
 # Notebooks that others have saved
