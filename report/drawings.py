@@ -141,7 +141,9 @@ def draw_claim(comparison, num_seeds, committed=None, trial=""):
         shown += list(differences)
         axes.plot(seeds, differences, "o", color="C0", markersize=4, label="a seed's difference", zorder=3)
         axes.plot(seeds, gains, color="C0", linewidth=1, label="mean so far")
-        axes.vlines(seeds, *intervals.T, color="C0", alpha=0.25, linewidth=8, label="its 95 % interval")
+        axes.vlines(
+            seeds, *intervals.T, color="C0", alpha=0.25, linewidth=min(8, 200 / num_seeds), label="its 95 % interval"
+        )
         if committed and committed["interval"][0] is not None:
             ends, effect = 100 * np.array(committed["interval"]), 100 * committed["effect"]
             shown += [*ends]

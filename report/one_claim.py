@@ -212,7 +212,8 @@ def shortened(claim, share):
     """Return a claim with the same settings, trained for a share of their epochs, but at least for one."""
 
     def short(setting):
-        return setting | {"num_epochs": max(1, round(share * setting["num_epochs"])), "num_rounds": 1}
+        changes = {"num_epochs": max(1, round(share * setting["num_epochs"])), "num_rounds": 1}
+        return {name: changes.get(name, value) for name, value in setting.items()}
 
     runs = tuple((notebook, short(setting)) for notebook, setting in claim.runs)
     return replace(claim, runs=runs, pairs=tuple((short(first), short(second)) for first, second in claim.pairs))
