@@ -99,6 +99,11 @@ class Comparison:
         sign = -1 if self.stated.relation == "no_better" else 1
         return min(self.pairs, key=lambda pair: sign * pair.difference.mean) if self.num_seeds else None
 
+    def with_seeds(self, number):
+        """Return the comparison as the first so many seeds alone would have it."""
+        cut = tuple(replace(p, first=p.first[:number], second=p.second[:number]) for p in self.pairs)
+        return replace(self, pairs=cut)
+
     @property
     def share_of_ladders(self):
         """Of the seeds, the share with which accuracy rises at each step of a rising claim."""

@@ -188,7 +188,7 @@ def copy_of_the_stamped(folder):
     stamped = [Path("README.md"), *(Path("notebooks", name) for name in NOTEBOOKS)]
     (folder / "notebooks").mkdir()
     shutil.copytree(ROOT / "common", folder / "common")
-    for path in (Path("colab.py"), *stamped):
+    for path in (Path("colab.py"), Path("claims.yaml"), *stamped):
         shutil.copy(ROOT / path, folder / path)
     return stamped
 

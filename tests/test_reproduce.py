@@ -19,7 +19,7 @@ from common import formatting
 from reproduce import main
 from study import claims, notebooks
 from study.batch import Progress
-from study.plan import plan, sweep_names
+from study.plan import Job, plan, sweep_names
 from study.record import record_key, run_key, to_line
 from study.table import TABLE, read_records, select
 from tests.faults import copy_project
@@ -109,7 +109,7 @@ def test_a_trial_says_so_in_the_beginning_and_in_the_end(batch):
 @pytest.mark.parametrize("lost_after", [0, 3, 7])
 def test_the_time_left_counts_the_epochs_of_all_rounds_and_those_of_a_lost_worker_once(capsys, tmp_path, lost_after):
     (run,) = plan([5], [], [0], {}, tmp_path)
-    progress = Progress([run])
+    progress = Progress([Job((run,))])
     epochs = [1, 2, 3, 4, 5] * 3
     for epoch in epochs[:lost_after] + epochs:
         progress.on_line(run.key, f"epoch {epoch} of 5: training loss 0.5000, test accuracy 0.8000")
