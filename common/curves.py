@@ -194,11 +194,8 @@ def show(figure, alt, **options):
 
     Args:
         options: of IPython's `display`.
-
-    Returns:
-        Its handle where the options ask for one, else None.
     """
-    return display(drawing(figure, alt), metadata={"image/svg+xml": {"alt": alt}}, raw=True, **options)
+    display(drawing(figure, alt), metadata={"image/svg+xml": {"alt": alt}}, raw=True, **options)
 
 
 def drawing(figure, alt):

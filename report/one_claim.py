@@ -124,7 +124,8 @@ class ClaimTest:
         """
         missing = self.missing
         progress = Progress(missing)
-        picture = show(*self.picture(), display_id=True).display_id
+        picture = f"claim-{time.time_ns()}"
+        show(*self.picture(), display_id=picture)
         at_once = AT_ONCE if missing and missing[0].uses_gpu else 1
         try:
             for start in range(0, self.num_seeds, at_once):
