@@ -58,6 +58,8 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 FILES, FILES_A_WORKER = 100, 10
 # What Dask does many times a second, to watch itself, would take a twentieth of two cores from the training.
 UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
+# Workers of this machine talk within it, whatever its user wants of a cluster.
+UNENCRYPTED = {"distributed.comm.require-encryption": False}
 # A kernel that ends may close a socket before its last use (ipykernel #1518), and tornado would print a traceback.
 QUIET = "__import__('logging').getLogger('tornado').setLevel('CRITICAL')"
 
@@ -250,9 +252,9 @@ def local_workers(jobs):
         ClusterError: they can't be started.
     """
     allow_open_files(jobs)
-    with ExitStack() as stack:
+    with dask.config.set(UNWATCHED | UNENCRYPTED), ExitStack() as stack:
         try:
-            with unstoppable(), dask.config.set(UNWATCHED):
+            with unstoppable():
                 workers = LocalCluster(
                     n_workers=jobs,
                     threads_per_worker=1,  # two runs of one thread are faster than one of two, on any number of cores
@@ -300,12 +302,11 @@ def cluster_workers(scheduler):
         try:
             client = stack.enter_context(Client(scheduler, timeout="10s"))
         except Exception as error:  # whatever it is that Dask fails on
-            tls = scheduler.startswith("tls://")
             raise ClusterError(
                 f"no Dask scheduler answers at {scheduler!r} ({reason(error)}): expected an address such "
                 "as tcp://192.168.0.1:8786, which `dask scheduler` prints when it starts"
                 + ", and in Dask's configuration, under distributed.comm.tls, the certificates for it"
-                * tls
+                * scheduler.startswith("tls://")
             ) from None
         name = f"project-{client.id}"  # several batches, of several versions, may share a cluster
         try:
