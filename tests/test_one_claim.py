@@ -8,6 +8,7 @@ from conftest import made_up_record, names_in, run_by_papermill, study_of, witho
 
 from common.errors import UserError
 from report import one_claim, verdict
+from report.drawings import draw_claim
 from report.one_claim import ClaimTest
 from study import claims, plan, rule
 from study.plan import Run
@@ -32,6 +33,27 @@ def records_of(test, num_seeds=SEEDS):
 def leave(records, folder):
     for record in records:
         (folder / f"{record_key(record)}.json").write_text(to_line(record), encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch):
+    """Collect what a notebook would show, in a dict: lines of text, and the seeds of the drawings."""
+    collected = {"lines": [], "seeds": []}
+
+    class Handle:
+        display_id = "the picture"
+
+        def update(self, content, raw):
+            collected["lines"].append(content["text/plain"])
+
+    def draw(comparison, *arguments):
+        collected["seeds"].append(comparison.num_seeds)
+        return draw_claim(comparison, *arguments)
+
+    monkeypatch.setattr(one_claim, "display", lambda *_, **options: Handle())
+    monkeypatch.setattr(one_claim, "show", lambda *_, **options: Handle())
+    monkeypatch.setattr(one_claim, "draw_claim", draw)
+    return collected
 
 
 @pytest.fixture
@@ -129,15 +151,12 @@ def test_what_makes_no_sense_is_refused_in_a_line(claim, trial_epochs, complaint
 # Training
 
 
-def test_the_differences_come_seed_by_seed(tmp_path, made, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(ClaimTest, "picture", lambda test: drawn.append(test.comparison.num_seeds) or (None, None))
-    monkeypatch.setattr(one_claim, "show", lambda figure, alt, **_: type("Handle", (), {"display_id": "a"}))
+def test_the_differences_come_seed_by_seed(tmp_path, made, shown):
     test = ClaimTest("grid", 2, device="cpu", runs_folder=str(tmp_path))
     test.run()
     assert [job.first.parameters["seed"] for job in made] == 9 * [0] + 9 * [1]  # the longest of the 27 serve for all
     assert {len(job.runs) for job in made} == {1}
-    assert drawn == [0, 1, 2]
+    assert shown["seeds"] == [0, 1, 2]
 
 
 def test_on_a_gpu_the_seeds_of_a_setting_are_trained_together(tmp_path, made, monkeypatch):
@@ -153,7 +172,7 @@ def test_on_a_gpu_the_seeds_of_a_setting_are_trained_together(tmp_path, made, mo
     ]
 
 
-def test_whoever_stops_it_keeps_the_seeds_that_are_complete_and_can_go_on(tmp_path, made, monkeypatch, capsys):
+def test_whoever_stops_it_keeps_the_seeds_that_are_complete_and_can_go_on(tmp_path, made, monkeypatch, shown):
     make = one_claim.make
 
     def make_five(job, on_epoch):
@@ -163,29 +182,26 @@ def test_whoever_stops_it_keeps_the_seeds_that_are_complete_and_can_go_on(tmp_pa
 
     monkeypatch.setattr(one_claim, "make", make_five)
     test = ClaimTest("he", 4, device="cpu", runs_folder=str(tmp_path))
-    said = []
-    monkeypatch.setattr(one_claim.Progress, "say", lambda progress, text: said.append(text))
     test.run()
-    assert said[-1] == "Stopped: 2 seeds of 4 are complete. Run this cell again to go on."
+    assert shown["lines"][-1] == "Stopped: 2 seeds of 4 are complete. Run this cell again to go on."
     assert test.verdict().data.startswith("Seeds that are complete: 2. A verdict takes 3.")
     monkeypatch.setattr(one_claim, "make", make)
     test.run()
     assert len(made) == 8
-    assert said[-1].startswith("3 trainings in 0:0")
+    assert shown["lines"][-1].startswith("3 trainings in 0:0")
     assert test.comparison.num_seeds == 4
 
 
-def test_the_time_left_is_estimated_and_then_measured(monkeypatch):
-    now, said = [0.0], []
+def test_the_time_left_is_estimated_and_then_measured(monkeypatch, shown):
+    now = [0.0]
     monkeypatch.setattr(one_claim.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(one_claim.Progress, "say", lambda progress, text: said.append(text))
     (run, *_) = runs = ClaimTest("he", 2, trial_epochs=2, device="cpu").missing
     progress = one_claim.Progress(runs)
     progress.begin(plan.Job((run,)))
     expected = one_claim.minutes(plan.EPOCH * sum(run.cost for run in runs))
     now[0] = 10.0
     progress.on_epoch(1, 10.0)
-    assert said == [
+    assert shown["lines"] == [
         f"figure_4 seed 0, num_epochs 2: epoch 1 of 2, about {expected} left",
         "figure_4 seed 0, num_epochs 2: epoch 2 of 2, about 1:10 left",  # seven eighths
     ]
