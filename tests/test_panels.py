@@ -1,6 +1,8 @@
 """The panels, in a process, in a JupyterLab that a browser shows, and where there is nobody to press a button."""
 
 import json
+import signal
+import sys
 import threading
 import time
 from types import ModuleType
