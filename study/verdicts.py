@@ -25,7 +25,7 @@ from scipy import stats
 
 from study import claims, rule
 from study.outcomes import LEAST_SEEDS, UNTESTED
-from study.reported import changes_in_words
+from study.reported import changes_in_words, reported_accuracy
 from study.samples import Pair, late_accuracy
 
 
@@ -142,8 +142,7 @@ def _compare(study, claim, late_epochs):
         return accuracies[settings.index(setting)]
 
     def reported(setting):
-        same = (number.reported for number in study.numbers if claims.are_same(setting, number.setting))
-        return next(same, float("nan"))
+        return reported_accuracy(study.claims, setting)
 
     def pair(first, second):
         gap = reported(first) - reported(second)
