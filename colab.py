@@ -143,11 +143,20 @@ def with_form(line):
     name, kind = declared.groups()
     explanation = re.sub(r"^@param (\[.*?\]|\S+)( # )?", "", comment)
     field = f'{{type:"{FIELDS.get(kind, "raw")}"}}'
+    if name == "claim":
+        field = json.dumps(claim_names())
     if name in PARAMETERS:
         explanation = PARAMETERS[name].help
         if PARAMETERS[name].type is str and PARAMETERS[name].choices:
             field = json.dumps(PARAMETERS[name].choices)
     return f"{assignment}  # @param {field} # {explanation}"
+
+
+def claim_names():
+    """List the names of the comparisons in claims.yaml."""
+    import yaml  # who stamps has it
+
+    return list(yaml.safe_load((ROOT / "claims.yaml").read_text(encoding="utf-8"))["comparisons"])
 
 
 if __name__ == "__main__":

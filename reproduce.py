@@ -83,7 +83,7 @@ def parse(arguments):
     where.add_argument(
         "--jobs",
         type=int,
-        help="runs at a time on this machine; by default as many as it may use cores and has memory for",
+        help="notebooks at a time on this machine; by default as many as it has free cores and memory for",
     )
     where.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler instead")
     parser.add_argument(
@@ -135,9 +135,7 @@ def parse(arguments):
     for sweep in options.sweeps or []:
         if sweep not in sweep_names():
             raise BatchError(f"there is no sweep {sweep!r}: choose from {', '.join(sweep_names())}")
-    if options.jobs is None:
-        options.jobs = jobs_that_fit(says_so=not options.scheduler)
-    if options.jobs < 1:
+    if options.jobs is not None and options.jobs < 1:
         raise BatchError(f"--jobs is {options.jobs}: expected 1 or more")
     if options.timeout < 1:
         raise BatchError(f"--timeout is {options.timeout}: expected 1 second or more")
@@ -153,8 +151,37 @@ def parse(arguments):
     return options
 
 
-def jobs_that_fit(says_so):
-    """Return for how many runs at a time this machine has cores and memory; say so if memory is what is short."""
+def literal(text):
+    """Read a value from the command line: 0.05, True, [1, 2], or else a text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def batch_of(options):
+    """Plan the batch that the command line asks for; a ParameterError says which parameter makes no sense."""
+    where = {"scheduler": options.scheduler, "timeout": options.timeout}
+    seeds, folder = sorted(set(options.seeds)), options.output / "runs"
+    if options.protocol:
+        runs = plan_runs(claims.load(), seeds, folder)
+        how = {"reuse_table": True, "publishes": True, "shows_accuracy": False}
+        return Batch(runs, options.output, options.jobs or jobs_that_fit(runs, not options.scheduler), **where, **how)
+    figures = sorted(set(options.figures)) or claims.load().figure_numbers
+    sweeping = options.sweeps is not None
+    sweeps = (options.sweeps or sweep_names()) if sweeping else []
+    runs = plan(figures, sweeps, seeds, options.overrides, folder)
+    how = {"overrides": options.overrides, "reuse_table": sweeping, "publishes": options.publish}
+    return Batch(runs, options.output, options.jobs or jobs_that_fit(runs, not options.scheduler), **where, **how)
+
+
+def jobs_that_fit(runs, says_so):
+    """Return how many notebooks this machine has cores and memory for; say so if memory is what is short.
+
+    On a GPU it is two, one of which prepares what the other computes.
+    """
+    if any(run.uses_gpu for run in runs):
+        return 2
     # Slow imports; Dask's numbers know of affinities and containers.
     import psutil
     from dask.system import CPU_COUNT
@@ -169,29 +196,6 @@ def jobs_that_fit(says_so):
             flush=True,
         )
     return jobs
-
-
-def literal(text):
-    """Read a value from the command line: 0.05, True, [1, 2], or else a text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def batch_of(options):
-    """Plan the batch that the command line asks for; a ParameterError says which parameter makes no sense."""
-    where = {"jobs": options.jobs, "scheduler": options.scheduler, "timeout": options.timeout}
-    seeds, folder = sorted(set(options.seeds)), options.output / "runs"
-    if options.protocol:
-        runs = plan_runs(claims.load(), seeds, folder)
-        return Batch(runs, options.output, **where, reuse_table=True, publishes=True, shows_accuracy=False)
-    figures = sorted(set(options.figures)) or claims.load().figure_numbers
-    sweeping = options.sweeps is not None
-    sweeps = (options.sweeps or sweep_names()) if sweeping else []
-    runs = plan(figures, sweeps, seeds, options.overrides, folder)
-    how = {"overrides": options.overrides, "reuse_table": sweeping, "publishes": options.publish}
-    return Batch(runs, options.output, **where, **how)
 
 
 def reproduce(options):

@@ -189,9 +189,13 @@ def to_pdf(figure):
     return content.getvalue()
 
 
-def show(figure, alt):
-    """Display a figure in a notebook as a vector drawing, with an alternative text for those who can't see it."""
-    display(drawing(figure, alt), metadata={"image/svg+xml": {"alt": alt}}, raw=True)
+def show(figure, alt, **options):
+    """Display a figure in a notebook as a vector drawing, with an alternative text for those who can't see it.
+
+    Args:
+        options: of IPython's `display`.
+    """
+    display(drawing(figure, alt), metadata={"image/svg+xml": {"alt": alt}}, raw=True, **options)
 
 
 def drawing(figure, alt):

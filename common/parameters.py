@@ -91,6 +91,11 @@ def _are_sizes(value):
     return type(value) is list and len(value) == 5 and all(type(n) is int and n >= 1 for n in value)
 
 
+def _are_seeds(value):
+    is_list = type(value) is list and all(type(seed) is int and seed >= 0 for seed in value)
+    return is_list and 0 < len(value) == len(set(value))
+
+
 def _is_device(value):
     return type(value) is str and re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is not None
 
@@ -144,7 +149,7 @@ PARAMETERS = {
         str, "where the record goes", "the path of a folder, without ..", _is_folder, changes_numbers=False
     ),
 }
-OF_FIGURES = {  # of the notebooks that show what was run
+BEYOND_A_RUN = {  # of the notebooks that make several runs, or show what was run
     "figures_folder": Parameter(
         str,
         "with the records",
@@ -164,6 +169,20 @@ OF_FIGURES = {  # of the notebooks that show what was run
         lambda value: type(value) is dict,
         example={"num_epochs": 3},
     ),
+    "notebook": Parameter(
+        str,
+        "whose setting is trained",
+        "the name of a notebook that trains, such as figure_4",
+        lambda value: type(value) is str and re.fullmatch(r"figure_\d+|beyond", value) is not None,
+    ),
+    "seeds": Parameter(
+        list, "of the runs", "a list of different whole numbers from 0 up", _are_seeds, example=[0, 1, 2]
+    ),
+    "claim": Parameter(
+        str, "to be tested", "a name under comparisons in claims.yaml", lambda value: type(value) is str
+    ),
+    "num_seeds": _whole(1, 100, "each setting is trained with"),
+    "trial_epochs": _whole(0, math.inf, "of the longest training, for a trial; 0 leaves all as the claim has them"),
 }
 MACHINERY = ("seed", "train_limit", "num_validation", "device", "runs_folder")  # of a run, not of a network's training
 
@@ -172,13 +191,13 @@ def check_parameters(namespace):
     """Pick a notebook's parameters out of a dict, such as its `globals()`, and check each.
 
     Returns:
-        A dict of those names of `PARAMETERS` and `OF_FIGURES` that are there.
+        A dict of those names of `PARAMETERS` and `BEYOND_A_RUN` that are there.
 
     Raises:
         ParameterError: a value has the wrong type or makes no sense, or papermill was asked for one that the notebook
             hasn't got.
     """
-    known = PARAMETERS | OF_FIGURES
+    known = PARAMETERS | BEYOND_A_RUN
     parameters = {name: namespace[name] for name in known if name in namespace}
     injected = _check_injected(namespace)
     for name, value in parameters.items():
@@ -228,7 +247,7 @@ def _check_injected(namespace):
     by_hand = _names_set_in(ran[first_check + 1 :])
     declared = _names_set_in(cell for cell in ran if re.search(r"^\w+: \w+ = ", cell, re.MULTILINE))
     names = [name for name in values if not name.startswith("PAPERMILL_")]  # --inject-paths
-    check_names(names, declared or PARAMETERS | OF_FIGURES)
+    check_names(names, declared or PARAMETERS | BEYOND_A_RUN)
     for name in names:
         if name not in by_hand and name in namespace and repr(namespace[name]) != repr(values[name]):
             raise ParameterError(

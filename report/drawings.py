@@ -11,6 +11,7 @@ from common.curves import draw_curves, plot_curves, styled
 from common.formatting import accuracy
 from common.images import draw_classified, draw_image
 from study import signals
+from study.outcomes import LEAST_SEEDS
 from study.record import history
 from study.reported import by_chance, report_steps
 
@@ -109,6 +110,52 @@ def draw_steps(study):
         ]
         labels = ["reported step", "ours, 95 % interval", "by chance"]
         figure.legend(handles, labels, loc="outside upper center", ncols=3, columnspacing=1, handletextpad=0.4)
+    return figure
+
+
+def draw_claim(comparison, num_seeds, committed=None, trial=""):
+    """Draw the differences between a claim's settings seed by seed, and the interval as it shrinks around them.
+
+    Args:
+        comparison: a `study.verdicts.Comparison` of the seeds so far.
+        num_seeds: those that there is room for.
+        committed: what the committed runs say about the claim, as in `Study.verdicts`, or None.
+        trial: in what it is a trial, in words.
+    """
+    margin, epsilon = (100 * value for value in (comparison.pairs[0].margin, comparison.protocol.epsilon))
+    so_far = [comparison.with_seeds(number) for number in range(1, comparison.num_seeds + 1)]
+    gains = np.array([100 * each.least_favourable.difference.mean for each in so_far])
+    intervals = 100 * np.array([each.interval for each in so_far]).reshape(-1, 2)
+    shown = [margin - epsilon, margin + epsilon, *intervals[LEAST_SEEDS - 1 :][-1:].flatten()]
+    with styled(**{"font.size": 8}):
+        figure = Figure(figsize=(6.3, 3.2), layout="constrained")
+        axes = figure.add_subplot(xlabel="seeds so far")
+        axes.axhspan(margin - epsilon, margin + epsilon, color="0.88", label="what counts as no difference")
+        axes.axhline(margin, color="0.4", linewidth=0.8)
+        seeds = range(1, len(gains) + 1)
+        *others, deciding = sorted(comparison.pairs, key=lambda pair: pair is comparison.least_favourable)
+        for number, pair in enumerate(others):  # where they lie within the axes
+            style = {"color": "0.65", "markersize": 3, "label": "other pairs" if number == 0 else None}
+            axes.plot(seeds, 100 * np.array(pair.difference.accuracies), "s", **style)
+        differences = 100 * np.array(deciding.difference.accuracies)
+        shown += list(differences)
+        axes.plot(seeds, differences, "o", color="C0", markersize=4, label="a seed's difference", zorder=3)
+        axes.plot(seeds, gains, color="C0", linewidth=1, label="mean so far")
+        axes.vlines(
+            seeds, *intervals.T, color="C0", alpha=0.25, linewidth=min(8, 200 / num_seeds), label="its 95 % interval"
+        )
+        if committed and committed["interval"][0] is not None:
+            ends, effect = 100 * np.array(committed["interval"]), 100 * committed["effect"]
+            shown += [*ends]
+            axes.plot([num_seeds + 1] * 2, ends, color="C1", linewidth=2)
+            label = f"committed, {committed['seeds']} seeds"
+            axes.plot(num_seeds + 1, effect, "D", color="C1", markersize=5, markerfacecolor="none", label=label)
+        low, high = np.nanmin(shown), np.nanmax(shown)
+        axes.set(xlim=(0.5, num_seeds + 1.5), ylim=(low - 0.1 * (high - low), high + 0.1 * (high - low)))
+        axes.set_ylabel("difference, in % of the other" if comparison.pairs[0].relative else "difference, in points")
+        ticks = MaxNLocator(integer=True, min_n_ticks=1).tick_values(1, num_seeds)
+        axes.set_xticks([tick for tick in ticks if 1 <= tick <= num_seeds])
+        figure.legend(loc="outside upper center", ncols=3, title=f"Trial: {trial}" if trial else None)
     return figure
 
 

@@ -34,6 +34,20 @@ def figure_verdict(figure, study=None):
     return _say(study, lambda verdicts: _on_figure(verdicts, figure))
 
 
+def committed_claim(name):
+    """Return what the committed runs say about a claim, as in `Study.verdicts`; None if nothing can be read of it."""
+    try:
+        comparisons = json.loads(COMMITTED.read_text(encoding="utf-8"))["comparisons"]
+        return next(comparison for comparison in comparisons if comparison["name"] == name)
+    except Exception:  # whatever is wrong with the file, the reader's own runs are judged
+        return None
+
+
+def in_words(comparison):
+    """Write the verdict on a comparison, as in `Study.verdicts`, and in brackets the numbers behind it."""
+    return f"**{comparison['verdict']}{_remark(comparison)}**{_reason(comparison)}"
+
+
 def beyond_verdict(study=None):
     """Say how far the network goes with the candidates that were chosen; `study` as for `figure_verdict`."""
     return _say(study, _on_beyond)
@@ -66,7 +80,7 @@ def _on_figure(verdicts, figure):
         f"{percentile(number['percentile'])}."
     )
     lines = [
-        f"- *{comparison['claim']}*: **{comparison['verdict']}{_remark(comparison)}**{_reason(comparison)}."
+        f"- *{comparison['claim']}*: {in_words(comparison)}."
         for comparison in verdicts["comparisons"]
         if f"figure_{comparison['figure']}" == figure
     ]

@@ -16,7 +16,7 @@ from common import ROOT, fashion_mnist
 from common.files import PARTIAL, write_at_once
 from common.formatting import count, minutes
 from study.outcomes import DIFFERENT
-from study.plan import BatchError
+from study.plan import BatchError, share_out
 from study.record import TRAINING_VERSION, record_key
 from study.table import TABLE, GrowingTable, merge, read_records
 
@@ -33,7 +33,7 @@ class Batch:
         runs: a list of `plan.Run`.
         output: folder with `runs/`, for records and executed notebooks, and `figures/`, for the table of records.
             In the project's own folder `figures/` has the committed records, and the table goes to `runs/figures/`.
-        jobs: runs at a time on this machine.
+        jobs: notebooks at a time on this machine; on a GPU each makes the runs of several seeds.
         overrides: parameters that are the same in all runs, and are not said of each again.
         scheduler: address of a Dask scheduler to run on instead, or None.
         timeout: seconds after which a run has failed.
@@ -134,7 +134,7 @@ class Batch:
         """Execute the missing runs, and bring all records into the table.
 
         Returns:
-            The seconds that each run took, by key.
+            The seconds that each run took, by key; runs that were trained together share theirs.
 
         Raises:
             BatchError: some runs failed; the others were finished all the same.
@@ -171,33 +171,34 @@ class Batch:
         """Where the runs are executed, in words."""
         if self.scheduler:
             return f"on the workers of {self.scheduler}"
-        return f"{min(self.jobs, len(self.missing))} at a time"
+        return f"{min(self.jobs, len(share_out(self.missing)))} at a time"
 
     def _execute(self, runs, table):
         if not runs:
             return {}
         from study import cluster  # Dask, papermill and Jupyter: slow imports that a list of runs can do without
 
+        jobs = share_out(runs)
         workers = (
             cluster.cluster_workers(self.scheduler)
             if self.scheduler
-            else cluster.local_workers(min(self.jobs, len(runs)))
+            else cluster.local_workers(min(self.jobs, len(jobs)))
         )
         seconds, failures = {}, []
-        progress = Progress(runs, self.overrides, self.shows_accuracy)
-        for run, outcome in cluster.execute(runs, workers, self.timeout, progress.on_line):
+        progress = Progress(jobs, self.overrides, self.shows_accuracy)
+        for job, outcome in cluster.execute(jobs, workers, self.timeout, progress.on_line):
             for name, content in outcome.files.items():
-                write_at_once(run.record_path.with_name(name), content)
+                write_at_once(job.first.record_path.with_name(name), content)
             if outcome.failure:
-                failures.append(f"{run}: {outcome.failure}")
-                print(f"{run.name(self.overrides)}: FAILED", flush=True)
+                failures.append(f"{job}: {outcome.failure}")
+                print(f"{job.name(self.overrides)}: FAILED", flush=True)
             else:
-                seconds[run.key] = outcome.seconds
-                table.add(read_records(run.record_path))
-                print(f"{run.name(self.overrides)}: done in {minutes(outcome.seconds)}", flush=True)
+                seconds |= dict.fromkeys(job.keys, outcome.seconds / len(job.runs))
+                table.add([record for run in job.runs for record in read_records(run.record_path)])
+                print(f"{job.name(self.overrides)}: done in {minutes(outcome.seconds)}", flush=True)
         table.write()
         if failures:
-            raise BatchError(f"{len(failures)} of {len(runs)} runs failed:\n  " + "\n  ".join(failures))
+            raise BatchError(f"{len(runs) - len(seconds)} of {len(runs)} runs failed:\n  " + "\n  ".join(failures))
         return seconds
 
 
@@ -212,24 +213,24 @@ class Progress:
     """Print what the batch does, epoch by epoch, with the time that the runs will take at the pace so far.
 
     Args:
-        runs: a list of `plan.Run`.
+        jobs: a list of `plan.Job`.
         overrides: parameters that are the same in all runs.
         shows_accuracy: whether it prints accuracies.
     """
 
-    def __init__(self, runs, overrides=(), shows_accuracy=True):
+    def __init__(self, jobs, overrides=(), shows_accuracy=True):
         self.shows_accuracy = shows_accuracy
-        self.names = {run.key: run.name(overrides) for run in runs}
-        self.num_epochs = {run.key: run.parameters["num_epochs"] for run in runs}
-        self.costs = {run.key: run.epoch_cost for run in runs}
-        self.total = sum(run.cost for run in runs)
+        self.names = {job.key: job.name(overrides) for job in jobs}
+        self.num_epochs = {job.key: job.first.parameters["num_epochs"] for job in jobs}
+        self.costs = {job.key: job.epoch_cost for job in jobs}
+        self.total = sum(job.cost for job in jobs)
         self.done = 0.0
         self.epochs = {}
         self.started = time.monotonic()
         self.lock = threading.Lock()
 
     def on_line(self, key, line):
-        """Take notice of a line that a run has printed."""
+        """Take notice of a line that a job has printed."""
         measured = re.match(r"epoch (\d+) of (\d+)(?:.*(, test accuracy [\d.]+))?", line)
         if not measured:
             return

@@ -118,7 +118,7 @@ def read_tree(path):
         raise ClaimsError(f"{path} can't be read: {error.strerror}; {MEND}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # PyYAML itself fails on some dates
         raise ClaimsError(f"{path} is not valid YAML: {' '.join(str(error).split())}; {MEND}") from None
-    if not content.endswith(b"\n...\n"):
+    if not content.rstrip().endswith(b"\n..."):  # an editor may end lines in its own way
         raise ClaimsError(f"{path} is cut off: expected ... as its last line; {MEND}")
     errors = list(jsonschema.Draft202012Validator(SCHEMA).iter_errors(tree))
     if errors:

@@ -58,6 +58,8 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 FILES, FILES_A_WORKER = 100, 10
 # What Dask does many times a second, to watch itself, would take a twentieth of two cores from the training.
 UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
+# Workers of this machine talk within it, whatever its user wants of a cluster.
+UNENCRYPTED = {"distributed.comm.require-encryption": False}
 # A kernel that ends may close a socket before its last use (ipykernel #1518), and tornado would print a traceback.
 QUIET = "__import__('logging').getLogger('tornado').setLevel('CRITICAL')"
 
@@ -106,13 +108,13 @@ class EpochLines:
         pass
 
 
-def execute_run(notebook, key, parameters, project, topic, timeout):
-    """Execute the notebook of a run.
+def execute_job(notebook, keys, parameters, project, topic, timeout):
+    """Execute the notebook of a job.
 
     Args:
         notebook: its name, such as "figure_4".
-        key: of the run, which names its files.
-        parameters: of the run; a relative `runs_folder` starts at the project's root.
+        keys: of the runs, which name their records; the first names the executed notebook.
+        parameters: of the notebook; a relative `runs_folder` starts at the project's root.
         project: folder of the project; a relative one starts at the worker's own.
         topic: of Dask's events, to send each printed line to as a pair of the key and the line.
         timeout: seconds after which the run has failed.
@@ -125,19 +127,20 @@ def execute_run(notebook, key, parameters, project, topic, timeout):
     project = Path(get_worker().local_directory, project)  # stays as it is if it is absolute
     runs_folder = project / parameters["runs_folder"]
     runs_folder.mkdir(exist_ok=True)
-    record = runs_folder / f"{key}.json"
+    records = [runs_folder / f"{key}.json" for key in keys]
     try:
-        executed = execute_notebook(project, notebook, parameters, timeout, stdout_file=EpochLines(topic, key))
+        executed = execute_notebook(project, notebook, parameters, timeout, stdout_file=EpochLines(topic, keys[0]))
     except TimeoutError:
         failure = "it took longer than --timeout allows"
     except (PapermillExecutionError, DeadKernelError) as error:
         failure = reason(error)
     else:
-        # Only the record says that the run is complete: papermill returns from a notebook that exits half-way as well.
-        if record.exists():
-            files = {record.name: record.read_bytes(), f"{key}.ipynb": nbformat.writes(executed).encode()}
-            return time.monotonic() - started, files, None
-        failure = f"it ended without leaving its record {record.name}"
+        # Only the record says that a run is complete: papermill returns from a notebook that exits half-way as well.
+        missing = [record.name for record in records if not record.exists()]
+        if not missing:
+            files = {f"{keys[0]}.ipynb": nbformat.writes(executed).encode()}
+            return time.monotonic() - started, files | {path.name: path.read_bytes() for path in records}, None
+        failure = f"it ended without leaving its record {missing[0]}"
     return time.monotonic() - started, {}, failure
 
 
@@ -197,24 +200,24 @@ def execute_notebook(project, name, parameters, timeout=None, **options):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: after how many seconds, with which files (from name to bytes), or with what failure."""
+    """How a job ended: after how many seconds, with which files (from name to bytes), or with what failure."""
 
     seconds: float
     files: dict
     failure: str | None
 
 
-def execute(runs, workers, timeout, on_epoch):
-    """Execute runs on workers, those of a seed before those of the next, the longest first.
+def execute(jobs, workers, timeout, on_epoch):
+    """Execute jobs on workers, those of a seed before those of the next, the longest first.
 
     Args:
-        runs: a list of `plan.Run`.
+        jobs: a list of `plan.Job`.
         workers: context manager, as from `local_workers` or `cluster_workers`.
-        timeout: seconds after which a run has failed.
-        on_epoch: function of a run's key and a line that it printed.
+        timeout: seconds after which a job has failed.
+        on_epoch: function of a job's key and a line that it printed.
 
     Yields:
-        Each run with its `Outcome`, as it ends.
+        Each job with its `Outcome`, as it ends.
 
     Raises:
         ClusterError: there are no workers, or there is no scheduler any more.
@@ -223,22 +226,22 @@ def execute(runs, workers, timeout, on_epoch):
         topic = f"epochs-{client.id}"
         client.subscribe_topic(topic, lambda event: on_epoch(*event[1]))
         # Sent by value, the function is called there by `operator.call`.
-        function = client.submit(cloudpickle.loads, cloudpickle.dumps(execute_run), pure=False)
+        function = client.submit(cloudpickle.loads, cloudpickle.dumps(execute_job), pure=False)
         futures = {}
-        for position, run in enumerate(sorted(runs, key=lambda run: (run.parameters["seed"], -run.cost))):
-            arguments = run.notebook, run.key, run.parameters_on(project), project, topic, timeout
+        for position, job in enumerate(sorted(jobs, key=lambda job: (job.first.parameters["seed"], -job.cost))):
+            arguments = job.notebook, job.keys, job.parameters_on(project), project, topic, timeout
             future = client.submit(
                 operator.call, function, *arguments, pure=False, priority=-position, retries=RETRIES
             )
-            futures[future] = run
+            futures[future] = job
         for future in as_completed(futures):
-            run = futures.pop(future)  # forgotten, it frees the worker of its result
+            job = futures.pop(future)  # forgotten, it frees the worker of its result
             if future.status == "finished":
-                yield run, Outcome(*future.result())
+                yield job, Outcome(*future.result())
             elif future.cancelled():
                 raise ClusterError(GONE)
             else:
-                yield run, Outcome(0.0, {}, reason(future.exception()))
+                yield job, Outcome(0.0, {}, reason(future.exception()))
 
 
 @contextmanager
@@ -249,9 +252,9 @@ def local_workers(jobs):
         ClusterError: they can't be started.
     """
     allow_open_files(jobs)
-    with ExitStack() as stack:
+    with dask.config.set(UNWATCHED | UNENCRYPTED), ExitStack() as stack:
         try:
-            with unstoppable(), dask.config.set(UNWATCHED):
+            with unstoppable():
                 workers = LocalCluster(
                     n_workers=jobs,
                     threads_per_worker=1,  # two runs of one thread are faster than one of two, on any number of cores
@@ -299,12 +302,11 @@ def cluster_workers(scheduler):
         try:
             client = stack.enter_context(Client(scheduler, timeout="10s"))
         except Exception as error:  # whatever it is that Dask fails on
-            tls = scheduler.startswith("tls://")
             raise ClusterError(
                 f"no Dask scheduler answers at {scheduler!r} ({reason(error)}): expected an address such "
                 "as tcp://192.168.0.1:8786, which `dask scheduler` prints when it starts"
                 + ", and in Dask's configuration, under distributed.comm.tls, the certificates for it"
-                * tls
+                * scheduler.startswith("tls://")
             ) from None
         name = f"project-{client.id}"  # several batches, of several versions, may share a cluster
         try:

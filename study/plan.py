@@ -8,11 +8,12 @@ from common import ROOT
 from common.errors import UserError
 from common.parameters import AUGMENTATIONS, check_names, check_parameters
 from study import claims, notebooks
-from study.record import device_kind, run_key
+from study.record import determinants, device_kind, run_key
 from study.table import can_be_cut
 
 # Measured, for estimates: the seconds that a notebook takes to start, and those of an epoch of Figure 4.
 START, EPOCH = 7, 6.5
+SEEDS_AT_ONCE = 32  # of a setting, on a GPU: as many as were measured
 
 
 class BatchError(UserError):
@@ -33,6 +34,10 @@ class Run:
     @property
     def record_path(self):
         return Path(self.parameters["runs_folder"]) / f"{self.key}.json"
+
+    @property
+    def uses_gpu(self):
+        return device_kind(self.parameters["device"]) == "cuda"
 
     @property
     def epoch_cost(self):
@@ -73,6 +78,92 @@ class Run:
         return self.name()
 
 
+@dataclass(frozen=True)
+class Job:
+    """One execution of a notebook: that of a run, or of `many_seeds`, which makes the runs of several seeds at once.
+
+    Attributes:
+        runs: a tuple of `Run`, of one setting.
+    """
+
+    runs: tuple
+
+    @property
+    def first(self):
+        return self.runs[0]
+
+    @property
+    def notebook(self):
+        return self.first.notebook if len(self.runs) == 1 else "many_seeds"
+
+    @property
+    def keys(self):
+        return [run.key for run in self.runs]
+
+    @property
+    def key(self):
+        return self.first.key
+
+    @property
+    def epoch_cost(self):
+        return sum(run.epoch_cost for run in self.runs)
+
+    @property
+    def cost(self):
+        return sum(run.cost for run in self.runs)
+
+    def parameters_on(self, project):
+        """Return the parameters of its notebook, as `Run.parameters_on`."""
+        parameters = self.first.parameters_on(project)
+        if len(self.runs) == 1:
+            return parameters
+        defaults, own = notebooks.defaults(self.first.notebook), ("seed", "device", "runs_folder")
+        return {
+            "notebook": self.first.notebook,
+            "overrides": {n: v for n, v in parameters.items() if n not in own and v != defaults[n]},
+            "seeds": [run.parameters["seed"] for run in self.runs],
+            "device": parameters["device"],
+            "runs_folder": parameters["runs_folder"],
+        }
+
+    def name(self, known=()):
+        """Name the run, or the first one and how many others there are."""
+        others = len(self.runs) - 1
+        return self.first.name(known) + (f", and {others} more of its seeds" if others else "")
+
+    def __str__(self):
+        return self.name()
+
+
+def share_out(runs):
+    """Share runs out into jobs, a list: on a CPU each is one of its own, on a GPU the seeds of a setting are one."""
+    together = {}
+    for run in runs:
+        key = (run.notebook, run_key(run.parameters | {"seed": 0})) if run.uses_gpu else run.key
+        together.setdefault(key, []).append(run)
+    return [
+        Job(tuple(group[start : start + SEEDS_AT_ONCE]))
+        for group in together.values()
+        for start in range(0, len(group), SEEDS_AT_ONCE)
+    ]
+
+
+def training(setting):
+    """Name what settings have in common whose runs are beginnings of each other: a text, whatever the seed."""
+    cut = {"num_epochs": 0} if can_be_cut(setting) else {}
+    return repr(sorted(determinants(setting | {"seed": 0} | cut).items()))
+
+
+def trainings(settings):
+    """List pairs of notebook and setting without those whose runs are the beginnings of longer ones."""
+    longest = {}
+    for notebook, setting in settings:
+        _, other = longest.get(training(setting), (None, {"num_epochs": 0}))
+        if setting["num_epochs"] > other["num_epochs"]:
+            longest[training(setting)] = notebook, setting
+    return list(longest.values())
+
+
 def plan(figures, sweeps, seeds, overrides, runs_folder):
     """List the runs of some figures and sweeps, each once.
 
@@ -88,17 +179,14 @@ def plan(figures, sweeps, seeds, overrides, runs_folder):
     for _, setting in own:
         check_names(overrides, setting)
     swept = [pair for sweep in sweeps for pair in sweep_settings(sweep, claims.load())]
+    changed = [(notebook, check_parameters(setting | overrides)) for notebook, setting in swept]
     runs = {}
     for seed in seeds:
         changes = overrides | {"seed": seed, "runs_folder": str(runs_folder)}
-        longest = {}  # the beginning of the longest run of a sweep serves for the shorter ones, where it can be cut
-        for notebook, setting in swept:
-            run = Run(notebook, check_parameters(setting | changes))
-            cut = {"num_epochs": None} if can_be_cut(run.parameters) else {}
-            training = run_key(run.parameters | cut)
-            longest[training] = max(longest.get(training, run), run, key=lambda run: run.parameters["num_epochs"])
-        of_figures = [Run(notebook, check_parameters(setting | changes)) for notebook, setting in own]
-        runs |= {run.key: run for run in [*longest.values(), *of_figures]}
+        planned = [
+            Run(notebook, check_parameters(setting | changes)) for notebook, setting in [*trainings(changed), *own]
+        ]
+        runs |= {run.key: run for run in planned}
     return list(runs.values())
 
 

@@ -6,9 +6,7 @@ runs. Earlier seeds planned it; they decide nothing.
 
 from dataclasses import dataclass, replace
 
-from study.plan import Run, sweep_settings
-from study.record import determinants
-from study.table import can_be_cut
+from study.plan import Run, sweep_settings, training, trainings
 
 
 @dataclass(frozen=True)
@@ -76,18 +74,10 @@ def plan_runs(claims, seeds, runs_folder):
     ]
 
 
-def training(setting):
-    """Name what settings have in common whose runs are beginnings of each other: a text, whatever the seed."""
-    cut = {"num_epochs": 0} if can_be_cut(setting) else {}
-    return repr(sorted(determinants(setting | {"seed": 0} | cut).items()))
-
-
 def _cost(claim, done):
     """Return the cost of a claim's runs with one seed, without those that are done."""
-    longest = {}
-    for notebook, setting in claim.runs:
-        longest[training(setting)] = max(longest.get(training(setting), 0), Run(notebook, setting).cost)
-    return sum(cost for key, cost in longest.items() if key not in done)
+    missing = [run for run in trainings(claim.runs) if training(run[1]) not in done]
+    return sum(Run(notebook, setting).cost for notebook, setting in missing)
 
 
 def _is_longer(setting, other):

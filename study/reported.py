@@ -94,6 +94,13 @@ def judge_numbers(study):
     return _correct(numbers, study)
 
 
+def reported_accuracy(stated_claims, setting):
+    """Return the accuracy that the report gives for a setting; nan if it gives none."""
+    stated = [(figure.setting, figure.reported) for figure in stated_claims.figures.values()]
+    stated += [(row.setting, row.accuracy) for sweep in stated_claims.sweeps.values() for row in sweep.reported]
+    return next((accuracy for other, accuracy in stated if claims.are_same(setting, other)), float("nan"))
+
+
 def judge_step_sizes(study):
     """Compare the size of each of the report's steps with the difference of two runs that share no seed.
 

@@ -25,7 +25,7 @@ from scipy import stats
 
 from study import claims, rule
 from study.outcomes import LEAST_SEEDS, UNTESTED
-from study.reported import changes_in_words
+from study.reported import changes_in_words, reported_accuracy
 from study.samples import Pair, late_accuracy
 
 
@@ -99,6 +99,11 @@ class Comparison:
         sign = -1 if self.stated.relation == "no_better" else 1
         return min(self.pairs, key=lambda pair: sign * pair.difference.mean) if self.num_seeds else None
 
+    def with_seeds(self, number):
+        """Return the comparison as the first so many seeds alone would have it."""
+        cut = tuple(replace(p, first=p.first[:number], second=p.second[:number]) for p in self.pairs)
+        return replace(self, pairs=cut)
+
     @property
     def share_of_ladders(self):
         """Of the seeds, the share with which accuracy rises at each step of a rising claim."""
@@ -137,8 +142,7 @@ def _compare(study, claim, late_epochs):
         return accuracies[settings.index(setting)]
 
     def reported(setting):
-        same = (number.reported for number in study.numbers if claims.are_same(setting, number.setting))
-        return next(same, float("nan"))
+        return reported_accuracy(study.claims, setting)
 
     def pair(first, second):
         gap = reported(first) - reported(second)

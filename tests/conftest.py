@@ -62,7 +62,7 @@ def run_by_papermill(notebook, output, **parameters):
     return nbformat.read(output, as_version=4)
 
 
-def run_notebook(notebook, **parameters):
+def run_notebook(notebook, /, **parameters):
     """Run the code of a figure's notebook with other parameters in this process, and return its variables."""
     variables = {}
     for cell in nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells:

@@ -656,6 +656,12 @@ def test_a_file_that_is_no_yaml_is_refused(tmp_path, content):
     assert "not valid YAML" in refusal_of(path)
 
 
+def test_an_editor_may_end_lines_in_its_own_way(tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_bytes((ROOT / "claims.yaml").read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    assert claims.read(path).figures.keys() == claims.load().figures.keys()
+
+
 def test_a_file_that_is_missing_or_a_folder_is_refused(tmp_path):
     assert "can't be read" in refusal_of(tmp_path / "none.yaml")
     assert "can't be read" in refusal_of(tmp_path)

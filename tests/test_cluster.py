@@ -283,3 +283,9 @@ def test_workers_of_this_machine_leave_its_cores_to_the_training():
         for name, value in cluster.UNWATCHED.items():
             assert list(client.run(dask.config.get, name).values()) == [value], name
     assert before == {name: dask.config.get(name) for name in cluster.UNWATCHED}
+
+
+def test_workers_of_this_machine_start_though_its_user_wants_every_cluster_to_encrypt():
+    settings = {"distributed.comm.require-encryption": True, "distributed.comm.default-scheme": "tls"}
+    with dask.config.set(settings), cluster.local_workers(1) as (client, _):
+        assert client.submit(abs, -1).result() == 1

@@ -1,28 +1,31 @@
 """Many seeds trained at once are those trained one by one: nets, curves and records."""
 
 import math
+import re
 import sys
 import time
 
 import pytest
 import torch
-from conftest import names_in, run_notebook, without
+from conftest import ROOT, names_in, run_notebook, without
 
 import my_utils as mu
+import reproduce
 from benchmarks import gpu
 from common.errors import UserError
-from study import notebooks
-from study.many_seeds import train_many, write_records
+from study import notebooks, plan
+from study.many_seeds import make, train_many, write_records
+from study.plan import Job, Run, share_out
 from study.protocol import Planned
 from study.record import record_key, run_key, to_line
-from study.table import read_records
+from study.table import TABLE, read_records
 
 SEEDS = [3, 5, 8]
-TINY = {"num_hidden": [16, 8, 8, 6, 4], "train_limit": 200, "num_epochs": 2, "num_rounds": 1, "batch_size": 70}
+TINY = {"num_hidden": [16, 8, 8, 6, 4], "train_limit": 200, "num_epochs": 2, "batch_size": 70}
 TINY |= {"device": "cpu"}
 SETTINGS = {
     "figure_4": {"num_validation": 150},
-    "figure_5": {"optimizer_name": "SGD_momentum", "learning_rate": 0.05},
+    "figure_5": {"num_rounds": 1, "optimizer_name": "SGD_momentum", "learning_rate": 0.05},
     "figure_6": {"optimizer_name": "RMSprop", "learning_rate": 0.001},
     "figure_7": {"dropout": 0.0, "optimizer_name": "AdamW", "weight_decay": 0.1},
     "figure_8": {"norm_axis": 2, "norm_after_relu": True, "patching": 1},
@@ -52,11 +55,11 @@ def in_float64(monkeypatch):
 
 @pytest.mark.usefixtures("few_images", "in_float64")
 @pytest.mark.parametrize("notebook", SETTINGS)
-def test_nets_curves_and_records_are_those_of_single_runs(notebook, tmp_path):
+def test_the_notebook_of_many_seeds_makes_the_nets_curves_and_records_of_single_runs(notebook, tmp_path):
     setting = setting_of(notebook, tmp_path / "together")
-    trained = train_many(setting, SEEDS)
-    write_records(notebook, setting, SEEDS, trained)
-    for seed, (net, history, correct) in zip(SEEDS, trained, strict=True):
+    job = Job(tuple(Run(notebook, setting | {"seed": seed}) for seed in SEEDS))
+    made = run_notebook(job.notebook, **job.parameters_on(str(ROOT)))
+    for seed, (net, history, correct) in zip(SEEDS, made["trained"], strict=True):
         alone = run_notebook(notebook, **setting | {"seed": seed, "runs_folder": str(tmp_path / "alone")})
         torch.testing.assert_close(net.state_dict(), alone["net"].state_dict(), rtol=1e-10, atol=1e-10)
         assert history == [pytest.approx(epoch, rel=1e-10) for epoch in alone["history"]]
@@ -127,6 +130,81 @@ def test_the_same_seeds_together_give_the_same_numbers_again(tmp_path):
     histories = [[history for _, history, _ in trained] for trained in (first, again)]
     assert histories[0] == histories[1]
     assert len({str(history) for history in histories[0]}) == 3
+
+
+@pytest.mark.usefixtures("few_images")
+@pytest.mark.parametrize("notebook", ["figure_8", "beyond"])
+def test_a_job_of_one_run_leaves_the_record_of_its_notebook_bit_for_bit(notebook, tmp_path):
+    setting = setting_of(notebook, tmp_path / "made") | {"seed": 3}
+    make(Job((Run(notebook, setting),)))
+    run_notebook(notebook, **setting | {"runs_folder": str(tmp_path / "alone")})
+    (name,) = names_in(tmp_path / "alone")
+    assert (tmp_path / "made" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+
+# In the batch, where there is a GPU
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Let the batch take the CPU for a GPU."""
+    monkeypatch.setattr(plan, "device_kind", lambda name: "cuda")
+
+
+def run_with(seed, notebook="figure_4", **changes):
+    return Run(notebook, setting_of("figure_4", "runs", seed=seed) | changes)
+
+
+def test_on_a_cpu_every_run_is_an_execution_of_its_own_notebook():
+    runs = [run_with(seed) for seed in SEEDS]
+    assert [(job.notebook, job.runs, job.parameters_on(str(ROOT))) for job in share_out(runs)] == [
+        ("figure_4", (run,), run.parameters) for run in runs
+    ]
+
+
+def test_on_a_gpu_the_seeds_of_a_setting_are_one_execution(as_on_a_gpu):
+    first, other = [run_with(seed) for seed in range(40)], [run_with(seed, learning_rate=0.3) for seed in (7, 5)]
+    alone, elsewhere = run_with(0, learning_rate=0.4), [run_with(seed, "figure_5") for seed in (50, 51)]
+    shuffled = [*first[:9], other[0], alone, *first[9:], other[1], *elsewhere]
+    jobs = share_out(shuffled)
+    assert [job.runs for job in jobs] == [
+        tuple(first[:32]),
+        tuple(first[32:]),
+        tuple(other),
+        (alone,),
+        tuple(elsewhere),
+    ]
+    assert [job.notebook for job in jobs] == 3 * ["many_seeds"] + ["figure_4", "many_seeds"]
+    assert sum(job.cost for job in jobs) == pytest.approx(sum(run.cost for run in shuffled))
+    given = jobs[2].parameters_on("a copy")
+    assert (given["notebook"], given["seeds"], given["device"], given["runs_folder"]) == (
+        *("figure_4", [7, 5], "cuda", "runs"),
+    )
+    assert notebooks.defaults("figure_4") | given["overrides"] | {"seed": 7, "device": "cpu"} == other[0].parameters
+    assert given["overrides"].keys() == {"learning_rate", "num_validation", *without(TINY, "device")}
+    assert str(jobs[2]).startswith("figure_4 seed 7, learning_rate 0.3")
+    assert str(jobs[2]).endswith(", and 1 more of its seeds")
+
+
+def test_the_batch_makes_the_seeds_of_a_setting_at_once_where_there_is_a_gpu(
+    as_on_a_gpu, tmp_path, unpublished, capsys
+):
+    small = [word for name, value in TINY.items() for word in ("-p", name, str(value))]
+    reproduce.main(["4", "--seeds", *map(str, SEEDS), *small, "--output", str(tmp_path)])
+    records = read_records(tmp_path / "figures" / TABLE)
+    assert [record["seed"] for record in records] == SEEDS
+    assert {record["forward"] for record in records} == {"fast_forward, 3 seeds at once"}
+    keys = [record_key(record) for record in records]
+    assert names_in(tmp_path / "runs") == sorted(["batch.lock", f"{keys[0]}.ipynb", *(f"{key}.json" for key in keys)])
+    printed = capsys.readouterr().out
+    assert "3 runs, 0 done before, 1 at a time" in printed
+    assert re.search(r"^figure_4 seed 3, and 2 more of its seeds: epoch 2 of 2 \(100 %\)$", printed, re.MULTILINE)
+
+
+def test_two_notebooks_share_a_gpu_unless_the_user_says_otherwise(as_on_a_gpu, tmp_path):
+    for arguments, jobs in (([], 2), (["--jobs", "5"], 5)):
+        options = reproduce.parse(["4", "--output", str(tmp_path), *arguments])
+        assert reproduce.batch_of(options).jobs == jobs
 
 
 # All of the protocol on a GPU

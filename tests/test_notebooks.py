@@ -16,7 +16,7 @@ from common.parameters import MACHINERY, PARAMETERS
 from study import claims
 
 FIGURES = [f"figure_{number}" for number in range(2, 10)]
-ALL = [*FIGURES, "beyond", "report", "explore"]
+ALL = [*FIGURES, "beyond", "report", "explore", "many_seeds", "test_a_claim"]
 
 
 def read(name):

@@ -1,8 +1,11 @@
 """The panels, in a process, in a JupyterLab that a browser shows, and where there is nobody to press a button."""
 
 import json
+import signal
+import sys
 import threading
 import time
+from types import ModuleType
 
 import ipywidgets as widgets
 import playwright.sync_api
@@ -151,6 +154,17 @@ def test_run_pressed_while_a_training_stops_does_not_undo_the_stop(training, mon
     training.run_button.click()
     finish(training)
     assert training.status.value == "Stopped in epoch 1."
+    assert (training.run_button.disabled, training.stop_button.disabled) == (False, True)
+
+
+def test_in_colab_a_click_lasts_as_long_as_its_training_and_an_interrupt_stops_it(training, monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    training.run_button.click()
+    assert training.status.value.startswith("Done, epoch 2 of 2")
+    training.set_parameters({"num_epochs": 1000})
+    reach(monkeypatch, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
+    training.run_button.click()
+    assert training.status.value.startswith("Stopped in epoch ")
     assert (training.run_button.disabled, training.stop_button.disabled) == (False, True)
 
 

@@ -234,10 +234,19 @@ def test_a_value_that_did_not_arrive_is_refused_however_often_the_check_runs(cel
 # The notebooks of figures
 
 
-@pytest.mark.parametrize("notebook", ["report", "explore", "beyond", "figure_4"])
-def test_every_notebook_refuses_a_misspelt_parameter_before_it_does_anything(tmp_path, notebook):
+@pytest.mark.parametrize(
+    ("notebook", "own", "misspelt"),
+    [
+        ("report", "figures_folder", "figure_folder"),
+        ("explore", "figures_folder", "figure_folder"),
+        ("beyond", "seed", "sed"),
+        ("figure_4", "seed", "sed"),
+        ("many_seeds", "seeds", "seed"),
+        ("test_a_claim", "trial_epochs", "num_epochs"),
+    ],
+)
+def test_every_notebook_refuses_a_misspelt_parameter_before_it_does_anything(notebook, own, misspelt):
     path = ROOT / "notebooks" / f"{notebook}.ipynb"
-    own, misspelt = ("seed", "sed") if notebook in ("beyond", "figure_4") else ("figures_folder", "figure_folder")
     cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     (last,) = (number for number, cell in enumerate(cells) if "check_parameters(globals())" in cell)
     (first,) = (number for number, cell in enumerate(cells) if f"\n{own}: " in f"\n{cell}")
@@ -267,6 +276,16 @@ def test_the_report_of_a_folder_without_records_says_what_is_missing(tmp_path):
         ("overrides", {"num_epoch": 3}, "unknown parameter num_epoch: did you mean num_epochs?"),
         ("overrides", {1: 3}, "unknown parameter 1: choose from"),
         ("overrides", {"num_epochs": "3"}, "num_epochs is '3': expected a whole number"),
+        (
+            "notebook",
+            "explore",
+            "notebook is 'explore': expected the name of a notebook that trains, such as figure_4",
+        ),
+        ("seeds", [1, 1], "seeds is [1, 1]: expected a list of different whole numbers from 0 up"),
+        ("seeds", [], "seeds is []: expected a list"),
+        ("claim", 5, "claim is 5: expected a name under comparisons in claims.yaml"),
+        ("num_seeds", 0, "num_seeds is 0: expected a whole number from 1 to 100"),
+        ("trial_epochs", -1, "trial_epochs is -1: expected a whole number from 0 up"),
     ],
 )
 def test_what_a_report_is_told_is_checked(name, value, complaint):
@@ -291,9 +310,9 @@ def test_records_of_other_settings_give_no_report():
 
 
 def test_the_parameters_of_the_report_are_those_of_its_cell():
-    for notebook in ("report", "explore"):
+    for notebook in ("report", "explore", "many_seeds", "test_a_claim"):
         inspected = papermill.inspect_notebook(ROOT / "notebooks" / f"{notebook}.ipynb")
-        assert inspected.keys() <= (parameters.PARAMETERS | parameters.OF_FIGURES).keys()
+        assert inspected.keys() <= (parameters.PARAMETERS | parameters.BEYOND_A_RUN).keys()
 
 
 # Notebooks that others have saved

@@ -9,6 +9,7 @@ import reproduce
 from common.parameters import PARAMETERS, check_parameters
 from study import claims, protocol
 from study.batch import Progress
+from study.plan import Job
 from study.record import run_key
 from study.table import select
 
@@ -120,7 +121,7 @@ def test_what_is_not_the_protocols_is_refused_in_a_line(arguments, refusal):
 def test_progress_of_the_protocol_shows_no_accuracy(capsys, tmp_path, shows_accuracy):
     (run, *_) = protocol.plan_runs(CLAIMS, [100], tmp_path)
     line = "epoch 1 of 40: train loss 2.3, train accuracy 0.1, test accuracy 0.1234"
-    Progress([run], (), shows_accuracy).on_line(run.key, line)
+    Progress([Job((run,))], (), shows_accuracy).on_line(run.key, line)
     shown = capsys.readouterr().out
     assert "epoch 1 of 40" in shown
     assert ("0.1234" in shown) == shows_accuracy

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT, SWEEP, TINY, made_up_record, pdf_text, record_files, refusal, run_batch
+from conftest import ROOT, SWEEP, TINY, made_up_bits, made_up_record, pdf_text, record_files, refusal, run_batch
 
 from common import formatting
 from reproduce import main
 from study import claims, notebooks
 from study.batch import Progress
-from study.plan import plan, sweep_names
+from study.plan import Job, plan, sweep_names
 from study.record import record_key, run_key, to_line
 from study.table import TABLE, read_records, select
 from tests.faults import copy_project
@@ -109,7 +109,7 @@ def test_a_trial_says_so_in_the_beginning_and_in_the_end(batch):
 @pytest.mark.parametrize("lost_after", [0, 3, 7])
 def test_the_time_left_counts_the_epochs_of_all_rounds_and_those_of_a_lost_worker_once(capsys, tmp_path, lost_after):
     (run,) = plan([5], [], [0], {}, tmp_path)
-    progress = Progress([run])
+    progress = Progress([Job((run,))])
     epochs = [1, 2, 3, 4, 5] * 3
     for epoch in epochs[:lost_after] + epochs:
         progress.on_line(run.key, f"epoch {epoch} of 5: training loss 0.5000, test accuracy 0.8000")
@@ -186,7 +186,9 @@ def test_a_changed_record_changes_the_pdf(batch, tmp_path, without_drawings):
     shutil.copytree(batch[0], tmp_path / "changed")
     path = record_path(tmp_path / "changed", "figure_4")
     (record,) = read_records(path)
-    path.write_text(to_line(record | {"test_accuracy": 0.4321}), encoding="utf-8")
+    accuracies = [*record["test_accuracies"][:-1], 0.4321]
+    changed = {"test_accuracy": 0.4321, "test_accuracies": accuracies, "correct": made_up_bits(4321)}
+    path.write_text(to_line(record | changed), encoding="utf-8")
     main(["4", *TINY, "--output", str(tmp_path / "changed")])
     assert "0.4321" in pdf_text(tmp_path / "changed" / "figures" / "report.pdf")
 

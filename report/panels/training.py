@@ -1,5 +1,6 @@
 """The panel that trains: choose every hyper-parameter, watch the curve grow, compare it with a report's figure."""
 
+import sys
 import threading
 from copy import deepcopy
 from typing import NamedTuple
@@ -184,6 +185,22 @@ class Training:
             if not isinstance(error, ParameterError):
                 raise
             self.status.value = to_html(f"**{error}**")
+            return
+        if "google.colab" in sys.modules:
+            self.wait()
+
+    def wait(self):
+        """Keep the notebook busy as long as the thread trains: Colab shows nothing that it changes later.
+
+        See https://github.com/googlecolab/colabtools/issues/3373. A click on Stop comes too late there, an interrupt
+        doesn't.
+        """
+        try:
+            with self.busy:  # Thread.join would take the thread for ended after an interrupt
+                return
+        except KeyboardInterrupt:
+            self.stop()
+            self.wait()
 
     def stop(self):
         """Let the training, if there is one, end after the batch that it is at."""
