@@ -283,10 +283,8 @@ def allow_open_files(jobs):
     needed = FILES + FILES_A_WORKER * jobs
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
-        raise ClusterError(
-            f"{count(jobs, 'run')} at a time may open {needed} files, and {hard} are allowed: raise `ulimit -n`, or "
-            "give fewer --jobs"
-        )
+        lack = f"{count(jobs, 'run')} at a time may open {needed} files, and {hard} are allowed"
+        raise ClusterError(f"{lack}: raise `ulimit -n`, or give fewer --jobs")
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
