@@ -146,7 +146,7 @@ def test_the_pdf_sets_every_figure_beside_its_reported_number(batch):
     for figure in claims.load().figures.values():
         assert f"Figure {figure.number}:" in text
         assert f"reported {figure.reported:.4f}" in text
-    for word in ("Summary", "Where the report is silent", "BatchNorm1d", "make report", "SHA-256"):
+    for word in ("Findings", "Where the report is silent", "BatchNorm1d", "make report", "SHA-256"):
         assert word in text
     assert "Traceback" not in text
     assert "sys.path" not in text
@@ -403,7 +403,7 @@ def test_a_users_runs_are_set_beside_the_committed_ones_and_change_nothing_that_
     assert said == "Your seed 0 beside the committed one: identical 2 of 2"
     assert where == f"The figures, report.pdf and report.html are in {clone / 'runs' / 'figures'}"
     text = pdf_text(clone / "runs" / "figures" / "report.pdf")
-    assert text.index(said) < text.index("Summary")
+    assert text.index(said) < text.index("Findings")
     assert "Your own, marked by crosses: seed 0" in text
     assert "Runs 6, one a figure and seed" in text  # the committed ones
     assert said in (clone / "runs" / "figures" / "report.html").read_text(encoding="utf-8")
