@@ -47,11 +47,10 @@ def test_no_more_runs_are_made_at_a_time_than_memory_is_free_for(memory, jobs, m
     monkeypatch.setattr("dask.system.CPU_COUNT", 8)
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=64 * 2**30, available=64 * 2**30))
     monkeypatch.setattr("distributed.system.MEMORY_LIMIT", int(memory * 2**30))  # of a container
-    assert reproduce.parse(["4"]).jobs == jobs
+    assert reproduce.jobs_that_fit([], says_so=True) == jobs
     sentence = f"{memory:.1f} GB of memory are free: {jobs} run" if jobs < 8 else ""
     assert capsys.readouterr().out.startswith(sentence)
-    assert reproduce.parse(["4", "--jobs", "5"]).jobs == 5
-    assert reproduce.parse(["4", "--scheduler", "tcp://a"]).jobs == jobs
+    assert reproduce.jobs_that_fit([], says_so=False) == jobs
     assert capsys.readouterr().out == ""
 
 

@@ -93,7 +93,7 @@ SENSELESS = [  # changes of a sound record of two epochs, and what is said of it
     ({"training_version": -1}, "training_version is -1"),
     ({"training_version": "2"}, "training_version is '2'"),
     ({"processor": None}, "processor is None"),
-    ({"notebook": 4}, "notebook is 4"),
+    ({"python": 4}, "python is 4"),
 ]
 
 
