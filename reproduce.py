@@ -161,18 +161,18 @@ def literal(text):
 
 def batch_of(options):
     """Plan the batch that the command line asks for; a ParameterError says which parameter makes no sense."""
-    where = {"scheduler": options.scheduler, "timeout": options.timeout}
     seeds, folder = sorted(set(options.seeds)), options.output / "runs"
     if options.protocol:
         runs = plan_runs(claims.load(), seeds, folder)
         how = {"reuse_table": True, "publishes": True, "shows_accuracy": False}
-        return Batch(runs, options.output, options.jobs or jobs_that_fit(runs, not options.scheduler), **where, **how)
-    figures = sorted(set(options.figures)) or claims.load().figure_numbers
-    sweeping = options.sweeps is not None
-    sweeps = (options.sweeps or sweep_names()) if sweeping else []
-    runs = plan(figures, sweeps, seeds, options.overrides, folder)
-    how = {"overrides": options.overrides, "reuse_table": sweeping, "publishes": options.publish}
-    return Batch(runs, options.output, options.jobs or jobs_that_fit(runs, not options.scheduler), **where, **how)
+    else:
+        figures = sorted(set(options.figures)) or claims.load().figure_numbers
+        sweeping = options.sweeps is not None
+        sweeps = (options.sweeps or sweep_names()) if sweeping else []
+        runs = plan(figures, sweeps, seeds, options.overrides, folder)
+        how = {"overrides": options.overrides, "reuse_table": sweeping, "publishes": options.publish}
+    jobs = options.jobs or jobs_that_fit(runs, says_so=not options.scheduler)
+    return Batch(runs, options.output, jobs, scheduler=options.scheduler, timeout=options.timeout, **how)
 
 
 def jobs_that_fit(runs, says_so):

@@ -36,8 +36,8 @@ PANDOC_OPTIONS = [
 
 IMAGE_TYPES = ("image/svg+xml", "image/png", "image/jpeg")
 
-# A wide table scrolls in a box of its own, also by keys.
 CAPTION_ABOVE = r'<p class="caption" id="tab-\1"><strong>Table \1.</strong> \2</p>\n<table>'
+# A wide table scrolls in a box of its own, also by keys.
 TABLE_BOX = '<div class="table" role="group" aria-label="Table" tabindex="0">\n<table'
 
 
