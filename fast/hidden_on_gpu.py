@@ -31,6 +31,9 @@ PROGRAMS = 528  # that share the rows for the gradients, all nets together: four
 SMALLEST = 16  # rows or columns that the matrix units take
 
 
+linear = nn.functional.linear  # for which `hidden_on_cpu` has one of its own
+
+
 def can_compute(net):
     """Say whether this module computes MLP 1 of a net that `can_fast_forward`."""
     linear1, linear2 = (layer for layer in net.backbone.mlp1 if isinstance(layer, nn.Linear))
@@ -38,27 +41,20 @@ def can_compute(net):
     return triton is not None and fits and linear1.weight.dtype == torch.float32
 
 
-def multiply(A, B):
-    """Multiply two matrices, (m, k) and (k, n), with gradients."""
-    return A @ B
+def mix(S, W1, W2, b2, W3, b3, dropout):
+    """Compute what `hidden_on_cpu.mix` does, as (W₃ H) W₂ᵀ."""
+    S = S.permute(1, 2, 0)  # (K, D, B)
+    A = WeightTimesHidden.apply(S, W1, W3, _seed(S, dropout), dropout)  # (H2, B, H1)
+    of_biases = torch.outer(W3.sum(1), b2) + b3[:, None]  # (H2, T)
+    return (A @ W2.t() + of_biases[:, None]).permute(2, 1, 0)
 
 
-def hidden_times_weight(S, W1, W2, b2, dropout):
-    """Compute H W₂ᵀ + b₂ without its mean over B and T; this mean, which carries no gradient; and its variance.
-
-    Shape:
-        S (K, D, B), W₁ (K, H1), W₂ (T, H1), b₂ (T,) -> (D, B, T), (D,), (D,)
-    """
-    return CentredHiddenTimesWeight.apply(S, W1, W2, b2, _seed(S, dropout), dropout)
-
-
-def weight_times_hidden(S, W1, W, dropout):
-    """Compute W · H, the features of H being summed over.
-
-    Shape:
-        S (K, D, B), W₁ (K, H1), W (M, D) -> (M, B, H1)
-    """
-    return WeightTimesHidden.apply(S, W1, W, _seed(S, dropout), dropout)
+def mix_normed(S, W1, W2, b2, gamma, eps, W3, b3, dropout):
+    """Compute what `hidden_on_cpu.mix_normed` does."""
+    S = S.permute(1, 2, 0)  # (K, D, B)
+    O1, mean, var = CentredHiddenTimesWeight.apply(S, W1, W2, b2, _seed(S, dropout), dropout)  # (D, B, T), (D,), (D,)
+    Q = (W3 * (gamma * torch.rsqrt(var + eps))) @ O1.flatten(1) + b3[:, None]  # (H2, B · T)
+    return Q.unflatten(1, O1.shape[1:]).permute(2, 1, 0), mean, var
 
 
 def _seed(S, dropout):
@@ -69,7 +65,11 @@ def _seed(S, dropout):
 
 
 class CentredHiddenTimesWeight(torch.autograd.Function):
-    """What `hidden_times_weight` computes."""
+    """H W₂ᵀ + b₂ without its mean over B and T; this mean, which carries no gradient; and its variance.
+
+    Shape:
+        S (K, D, B), W₁ (K, H1), W₂ (T, H1), b₂ (T,) -> (D, B, T), (D,), (D,)
+    """
 
     @staticmethod
     def forward(S, W1, W2, b2, seed, dropout):
@@ -112,7 +112,11 @@ class CentredHiddenTimesWeight(torch.autograd.Function):
 
 
 class WeightTimesHidden(torch.autograd.Function):
-    """What `weight_times_hidden` computes."""
+    """W · H, the features of H being summed over.
+
+    Shape:
+        S (K, D, B), W₁ (K, H1), W (M, D) -> (M, B, H1)
+    """
 
     @staticmethod
     def forward(S, W1, W, seed, dropout):

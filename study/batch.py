@@ -17,7 +17,7 @@ from common.files import PARTIAL, write_at_once
 from common.formatting import count, minutes
 from study.outcomes import DIFFERENT
 from study.plan import BatchError, share_out
-from study.record import TRAINING_VERSION, record_key
+from study.record import record_key
 from study.table import TABLE, GrowingTable, merge, read_records
 
 DAY = 24 * 60 * 60  # seconds
@@ -84,7 +84,7 @@ class Batch:
     def missing(self):
         """The runs that have left no record of this version of the training code."""
         records = self.records_before + (read_records(self.evidence_folder / TABLE) if self.reuse_table else [])
-        done = {record_key(record) for record in records if record["training_version"] == TRAINING_VERSION}
+        done = set(map(record_key, records))
         return [run for run in self.runs if run.key not in done]
 
     def listing(self):

@@ -19,7 +19,7 @@ from pypdf import PdfReader
 
 from common import ROOT, fashion_mnist
 from study import claims
-from study.record import TRAINING_VERSION, determinants
+from study.record import TRAINING_VERSIONS, determinants
 from study.study import Study
 
 TINY = ["-p", "num_epochs", "3", "-p", "train_limit", "600"]
@@ -92,7 +92,7 @@ def made_up_record(setting, seed=0, accuracy=0.5, **changes):
         "threads": 1,
         **dict.fromkeys(["python", "torch", "torchvision", "numpy"], "1"),
         "data": fashion_mnist.CHECKSUM,
-        "training_version": TRAINING_VERSION,
+        "training_version": TRAINING_VERSIONS["cpu"],
         **changes,
     }
 

@@ -14,7 +14,7 @@ from report import drawings, figures, network
 from report.publish import draw_all
 from report.sentences import caption
 from study import claims, signals
-from study.record import TRAINING_VERSION
+from study.record import TRAINING_VERSIONS
 from study.study import Study
 from tests.made_up_results import SWITCHED_ON, factorial_study, grid_study, number, study_of_figures, study_with
 
@@ -79,7 +79,7 @@ def test_the_committed_figures_have_three_seeds_or_more_of_the_reports_settings(
             assert stated.items() <= record.items()
             assert record["train_limit"] == 60000
             assert record["num_validation"] == 0
-            assert record["training_version"] == TRAINING_VERSION
+            assert record["training_version"] == TRAINING_VERSIONS[record["device"]]
             assert len(record["test_accuracies"]) == record["num_epochs"]
 
 

@@ -2,28 +2,28 @@
 
 import copy
 import math
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from fast import loops
 from fast.forward import can_fast_forward, fast_forward, forward_of
-from fast.hidden_on_cpu import (
-    BLOCK,
-    Hidden,
-    _random_mask,
-    _random_positions,
-    product,
-    weight_times_hidden,
-)
+from fast.hidden_on_cpu import BLOCK, Hidden, mix, product
+from fast.loops import MOST_INPUTS, loops_for
 from model import Net
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PATCHINGS = [(6, 4, 3), (6, 9, 2), (4, 16, 1), (5, 1, 5)]  # image_dims, num_patches, patch_dims
+PATCHINGS = [(6, 4, 3), (6, 9, 2), (4, 16, 1), (5, 1, 5), (5, 25, 1)]  # image_dims, num_patches, patch_dims
 SIZES = (6, 4, 3, [9, 8, 7, 6, 5], 4)
 REPORT_SIZES = (28, 4, 14, [256, 128, 64, 32, 16], 10)
 LAYERS = ["norm", *(f"backbone.mlp1.{i}" for i in range(8)), *(f"backbone.mlp2.{i}" for i in range(6))]
@@ -259,74 +259,98 @@ def test_several_threads_compute_a_net_of_the_report_exactly():
         torch.set_num_threads(1)
 
 
-as_positions_and_as_mask = pytest.mark.parametrize("dropout", [0.1, 0.3])
+few_and_many_inputs = pytest.mark.parametrize("num_inputs", [3, MOST_INPUTS + 1])  # made by a loop, and by PyTorch
 
 
-@as_positions_and_as_mask
-def test_dropout_zeroes_its_share_of_the_hidden_matrix_and_leaves_the_rest(dropout):
+def whole(hidden):
+    """Make the hidden matrix of all images: (H1, B, D)."""
+    return torch.cat([H.clone() for _, H in hidden.blocks()], 1)
+
+
+@few_and_many_inputs
+@pytest.mark.parametrize("dropout", [0.01, 0.1, 0.5, 0.9])
+def test_dropout_zeroes_its_share_of_the_hidden_matrix_and_leaves_the_rest(dropout, num_inputs):
     torch.manual_seed(0)
-    S, W1 = torch.rand(3, 20, 2 * BLOCK + 3), torch.rand(3, 30)
-    H, whole_H = (torch.cat([H.clone() for _, _, H in Hidden(S, W1, p).blocks()]) for p in (dropout, 0.0))
+    S, W1 = torch.rand(2 * BLOCK + 3, num_inputs, 200), torch.rand(num_inputs, 300)
+    H, whole_H = (whole(Hidden(S, W1, p)) for p in (dropout, 0.0))
     dropped = H == 0
     torch.testing.assert_close(H[~dropped], whole_H[~dropped], rtol=0, atol=0)
-    assert dropped.double().mean().item() == pytest.approx(
-        dropout, abs=4 * math.sqrt(dropout * (1 - dropout) / H.numel())
-    )
+    for of_axis in [(0, 1), (0, 2), (1, 2)]:  # chi-square of the shares along each axis: mean 1, variance 2
+        share = dropped.double().mean(of_axis)
+        squares = (share - dropout) ** 2 * (H.numel() / len(share)) / (dropout * (1 - dropout))
+        assert squares.mean().item() == pytest.approx(1, abs=4 * math.sqrt(2 / len(share)))
 
 
-@as_positions_and_as_mask
-def test_dropout_draws_another_mask_for_every_block_and_keeps_it(dropout):
+@few_and_many_inputs
+def test_dropout_is_another_for_every_image_unit_and_forward_and_stays_for_the_backward(num_inputs):
     torch.manual_seed(0)
-    hidden = Hidden(torch.rand(3, 20, 2 * BLOCK), torch.rand(3, 30), dropout)
-    first, second = (H == 0 for _, _, H in hidden.blocks())
-    first_again, second_again = (H == 0 for _, _, H in hidden.blocks())
-    assert not torch.equal(first, second)
-    assert torch.equal(first, first_again)
-    assert torch.equal(second, second_again)
+    S, W1 = torch.ones(2 * BLOCK, num_inputs, 20), torch.ones(num_inputs, 30)
+    first, second = Hidden(S, W1, 0.1), Hidden(S, W1, 0.1)
+    assert torch.equal(whole(first), whole(first))
+    assert not torch.equal(whole(first), whole(second))
+    for masks in (whole(first) == 0, (whole(first) == 0).transpose(0, 1)):
+        assert len(torch.unique(masks.flatten(1), dim=0)) == len(masks)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sizes=st.tuples(st.integers(1, 19), st.sampled_from([1, 5, 20]), st.integers(1, 19), st.integers(1, BLOCK)),
+    first=st.integers(0, 3),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    dropout=st.sampled_from([0.0, 0.3]),
+    seed=st.integers(0, 2**62 - 1),
+)
+def test_the_compiled_loops_do_what_pytorch_does(sizes, first, dtype, dropout, seed):
+    D, K, H1, images = sizes
+    draw = torch.Generator().manual_seed(seed)
+    shapes = [(first + images, K, D), (K, H1), (H1, images, D)]
+    S, W1, dH = (torch.randint(-4, 5, shape, generator=draw).to(dtype) for shape in shapes)  # so that sums are exact
+    results = []
+    for functions in (loops_for(S, dropout), (loops.make, loops.carry_back, lambda tensor: tensor)):
+        make, carry_back, taken = functions
+        H, dS, dW1 = torch.empty_like(dH), torch.zeros_like(S), torch.zeros_like(W1)
+        make(taken(S), taken(W1), first, seed, round(dropout * 2**32), taken(H))
+        carry_back(taken(S), taken(W1), first, taken(H), taken(dH.clone()), taken(dS), taken(dW1))
+        results.append((H, dS, dW1))
+    for compiled, by_pytorch in zip(*results, strict=True):
+        assert torch.equal(compiled, by_pytorch)
+
+
+def test_what_is_not_a_number_stays_so_in_the_hidden_matrix():
+    for value in (math.inf, math.nan):
+        S, W1 = torch.ones(2, 3, 20), torch.ones(3, 4)
+        S[1, 2, 5] = value
+        H = whole(Hidden(S, W1, 0.0))
+        torch.testing.assert_close(H[:, 1, 5], torch.full((4,), value), equal_nan=True)
+        assert H.isfinite().sum() == H.numel() - 4
 
 
 @pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
 def test_the_mean_product_with_dropout_is_the_product_times_the_share_kept(dropout):
     torch.manual_seed(0)
-    S, W1, W = (torch.randn(shape, dtype=torch.float64) for shape in [(3, 5, BLOCK + 3), (3, 4), (2, 5)])
-    mean = torch.zeros(2, BLOCK + 3, 4, dtype=torch.float64)
+    S, W1, W3 = (torch.randn(shape, dtype=torch.float64) for shape in [(BLOCK + 3, 3, 5), (3, 4), (2, 5)])
+    W2, b2, b3 = torch.eye(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64), W3.new_zeros(2)
+    mean = torch.zeros(4, BLOCK + 3, 2, dtype=torch.float64)
     num_draws = 500
     for seed in range(num_draws):
         torch.manual_seed(seed)
-        mean += weight_times_hidden(S, W1, W, dropout) / num_draws
-    H = torch.einsum("kdb,kh->dbh", S, W1).relu()
-    variance = torch.einsum("md,dbh->mbh", W**2, H**2) * dropout * (1 - dropout)
-    expected = torch.einsum("md,dbh->mbh", W, H) * (1 - dropout)
+        mean += mix(S, W1, W2, b2, W3, b3, dropout) / num_draws
+    H = torch.einsum("bkd,kh->hbd", S, W1).relu()
+    variance = (H**2 @ W3.t() ** 2) * dropout * (1 - dropout)
+    expected = H @ W3.t() * (1 - dropout)
     assert torch.all((mean - expected).abs() <= 5 * (variance / num_draws).sqrt() + 1e-12)
 
 
-def mask_of_positions(num_positions, probability):
-    return torch.zeros(num_positions).index_fill_(0, _random_positions(num_positions, probability), 1)
-
-
-@pytest.mark.parametrize("draw", [mask_of_positions, _random_mask])
-@pytest.mark.parametrize("probability", [0.01, 0.1, 0.5, 0.9])
-def test_every_position_is_drawn_with_the_asked_probability(draw, probability):
-    num_draws = 1000
-    variance = num_draws * probability * (1 - probability)
-    for num_positions in (1, 1000, 1001):
-        torch.manual_seed(0)
-        counts = torch.zeros(num_positions)
-        for _ in range(num_draws):
-            counts += draw(num_positions, probability)
-        squares = (counts - num_draws * probability) ** 2 / variance  # chi-square: mean 1, variance 2 + 1 / variance
-        assert squares.max() < 6**2
-        assert abs(squares.sum().item() - num_positions) < 4 * math.sqrt(num_positions * (2 + 1 / variance))
-
-
-@settings(deadline=None, max_examples=100)
-@given(num_positions=st.integers(1, 5000), probability=st.floats(0.01, 0.99), seed=st.integers(0, 1000))
-def test_drawn_positions_increase_and_stay_in_range(num_positions, probability, seed):
-    torch.manual_seed(seed)
-    positions = _random_positions(num_positions, probability)
-    assert positions.dtype == torch.int64
-    assert torch.all(positions.diff() > 0)
-    assert torch.all((positions >= 0) & (positions < num_positions))
+def test_without_a_place_for_compiled_functions_a_net_is_computed_all_the_same(tmp_path):
+    for folder in ("fast", "common"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "model.py", tmp_path)
+    (tmp_path / "fast" / "__pycache__").touch()  # where a folder should be
+    (tmp_path / "home").touch()
+    asked = "import torch, model; from fast.forward import fast_forward; net = model.Net(6, 4, 3, [9, 8, 7, 6, 5], 4);"
+    asked += "X = torch.rand(3, 1, 6, 6); torch.testing.assert_close(fast_forward(net, X), net(X))"
+    homeless = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home")}
+    subprocess.run([sys.executable, "-c", asked], cwd=tmp_path, env=os.environ | homeless, check=True)
 
 
 # Which nets

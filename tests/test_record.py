@@ -23,7 +23,7 @@ from study.record import (
     GPU_DRIVERS,
     IN_EVERY_RECORD,
     IN_KEY,
-    TRAINING_VERSION,
+    TRAINING_VERSIONS,
     device_kind,
     history,
     recognised,
@@ -80,7 +80,7 @@ def test_every_other_parameter_changes_the_key():
 
 def test_another_training_version_changes_the_key(monkeypatch):
     before = key()
-    monkeypatch.setattr("study.record.TRAINING_VERSION", TRAINING_VERSION + 1)
+    monkeypatch.setitem(TRAINING_VERSIONS, "cpu", TRAINING_VERSIONS["cpu"] + 1)
     assert key() != before
 
 
@@ -105,7 +105,7 @@ KEYS = {  # of the notebooks' own settings with seed 0, on a CPU, in version 2 o
 
 def test_keys_stay_what_they_were_for_runs_to_come_and_for_the_committed_ones(monkeypatch):
     """Whatever becomes of the code: with other keys every run would have to be made again."""
-    monkeypatch.setattr("study.record.TRAINING_VERSION", 2)
+    monkeypatch.setitem(TRAINING_VERSIONS, "cpu", 2)
     committed = {record_key(record) for record in read_records(ROOT / "figures" / TABLE)}
     for notebook, expected in KEYS.items():
         assert run_key(notebooks.defaults(notebook) | {"seed": 0, "device": "cpu"}) == expected, notebook
@@ -214,7 +214,7 @@ def test_a_record_holds_setting_curves_and_circumstances(run):
         "torchvision": torchvision.__version__,
         "numpy": np.__version__,
         "data": fashion_mnist.CHECKSUM,
-        "training_version": TRAINING_VERSION,
+        "training_version": TRAINING_VERSIONS["cpu"],
     }
 
 

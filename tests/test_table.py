@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from common.parameters import PARAMETERS
 from study import table
-from study.record import IN_EVERY_RECORD, TRAINING_VERSION, recognised, record_key, to_line
+from study.record import IN_EVERY_RECORD, TRAINING_VERSIONS, recognised, record_key, to_line
 from study.table import TABLE, GrowingTable, merge, read_records, select
 
 COMMITTED = ROOT / "figures" / TABLE
@@ -223,7 +223,7 @@ def test_runs_of_other_settings_stay_in_the_table(tmp_path):
 
 
 def test_records_of_an_older_training_version_stay_in_the_table_beside_newer_ones(tmp_path):
-    older = {**record(0), "training_version": TRAINING_VERSION - 1}
+    older = {**record(0), "training_version": TRAINING_VERSIONS["cpu"] - 1}
     path = write_table(tmp_path / "runs.jsonl", older, record(1))
     merged = merge(path, [record(0)])
     assert merged == read_records(path)
@@ -383,7 +383,7 @@ def test_records_of_another_setting_are_not_selected():
 
 
 def test_of_a_run_by_several_training_versions_the_newest_is_selected():
-    older = [{**record(seed), "training_version": TRAINING_VERSION - 1} for seed in (0, 1)]
+    older = [{**record(seed), "training_version": TRAINING_VERSIONS["cpu"] - 1} for seed in (0, 1)]
     for records in ([*older, record(1)], [record(1), *older]):
         assert select(records, DEFAULTS) == [older[0], record(1)]
 
