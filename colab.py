@@ -17,6 +17,8 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # which PYTHONSAFEPATH keeps out
+
 from common import ROOT
 from common.parameters import PARAMETERS
 

@@ -16,6 +16,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # which PYTHONSAFEPATH keeps out
+
 import common.set_up  # noqa: F401  # it says so if a file of the project is missing
 from common import ROOT
 from common.errors import UserError
@@ -248,6 +250,7 @@ def summary(study, runs, seconds):
 
 def main(arguments=None):
     """Run the command line; whatever the user can mend is told in one line, without a traceback."""
+    close_no_standard_stream()
     speak_any_encoding()
     if expanded("~") == Path("~"):  # a user without a name, such as a container's: Jupyter needs some home folder
         os.environ["HOME"] = "/"
@@ -266,6 +269,15 @@ def main(arguments=None):
         sys.exit(141)  # as shells say of other programs
     except (UserError, ValueError, OSError) as error:
         sys.exit(f"reproduce.py: {one_line(error)}")
+
+
+def close_no_standard_stream():
+    """Lead a standard stream that was closed to nowhere, before a file takes its number and gets what is printed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
 
 
 def speak_any_encoding():

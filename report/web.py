@@ -37,8 +37,10 @@ PANDOC_OPTIONS = [
 IMAGE_TYPES = ("image/svg+xml", "image/png", "image/jpeg")
 
 CAPTION_ABOVE = r'<p class="caption" id="tab-\1"><strong>Table \1.</strong> \2</p>\n<table>'
-# A wide table scrolls in a box of its own, also by keys.
-TABLE_BOX = '<div class="table" role="group" aria-label="Table" tabindex="0">\n<table'
+# What is wide scrolls in a box of its own, also by keys.
+BOX = '<div class="{name}" role="group" aria-label="{label}" tabindex="0">'
+TABLE_BOX = BOX.format(name="table", label="Table") + "\n<table"
+DRAWING_BOX = BOX.format(name="drawing", label="Drawing")
 
 
 def web_page(notebook):
@@ -76,7 +78,7 @@ def _shown(output, cell, images, macros):
 
 def _figure(source, settings):
     """Write a drawing with its number and caption, the drawing itself within the page."""
-    image = f'<img src="{source}" alt="{html.escape(settings.get("alt", ""))}">'
+    image = f'{DRAWING_BOX}<img src="{source}" alt="{html.escape(settings.get("alt", ""))}"></div>'
     label = f' id="{settings["label"]}"' if "label" in settings else ""
     if "caption" not in settings:
         return _raw(f"<figure{label}>{image}</figure>")

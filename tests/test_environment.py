@@ -62,6 +62,25 @@ def test_whoever_reads_the_first_line_only_gets_it_and_no_traceback():
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_no_file_takes_the_place_of_a_standard_stream_that_was_closed():
+    printing = "import sys; print('to nowhere', flush=True); print('as well', file=sys.stderr, flush=True)"
+    asked = f"""if True:
+        import os, subprocess, sys, reproduce
+        reproduce.close_no_standard_stream()
+        assert os.open(reproduce.__file__, os.O_RDONLY) > 2
+        subprocess.run([sys.executable, "-c", {printing!r}], check=True)
+    """
+    for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
+        done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-c", asked], cwd=ROOT)
+        assert done.returncode == 0, closed
+
+
+@pytest.mark.parametrize("script", ["reproduce.py", "colab.py"])
+def test_a_script_finds_the_project_though_python_looks_in_no_folder_by_itself(script, tmp_path):
+    command = [sys.executable, "-P", ROOT / script, "--help"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+
+
 # Stopping
 
 

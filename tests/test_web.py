@@ -202,7 +202,7 @@ def test_whatever_a_cell_shows_is_there():
     assert "noise" not in page
     assert "Markdown&gt;" not in page
     image = '<img src="data:image/png;base64,{}" alt="a &quot;dot&quot; &amp; &lt;more&gt;">'
-    assert f"<figure>{image.format(PIXEL)}</figure>" in page
+    assert f"{image.format(PIXEL)}</div></figure>" in page
     assert "<title>On &lt;Trials&gt;: A &amp; B</title>" in page
 
 
@@ -280,15 +280,21 @@ def test_the_page_is_accessible(show, width, scheme):
 
 
 @pytest.mark.parametrize("width", [1280, 700, 390])
-def test_only_tables_scroll_sideways_and_lines_stay_short(show, width):
+def test_only_tables_and_drawings_scroll_sideways_and_lines_stay_short(show, width):
     tab = show(width)
     wide = tab.locator("body, body *").evaluate_all(
         "elements => elements.filter(element => element.scrollWidth > element.clientWidth + 1"
         " && getComputedStyle(element).overflowX !== 'visible').map(element => element.className)"
     )
-    assert set(wide) <= {"table"}
+    assert set(wide) <= {"table", "drawing"}
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert max(tab.locator("main p, main li").evaluate_all("all => all.map(one => one.clientWidth)")) <= 700
+
+
+@pytest.mark.parametrize("width", [1280, 700, 390])
+def test_a_drawings_letters_are_nowhere_smaller_than_they_were_drawn(show, width):
+    sizes = show(width).locator("figure img").evaluate_all("all => all.map(one => one.width / one.naturalWidth)")
+    assert min(sizes) > 0.99
 
 
 def test_a_dark_screen_gets_a_dark_page_with_the_drawings_on_white(show):
