@@ -201,12 +201,33 @@ def table(results):
             cells.append(f"{ratio:.1f} × ({median(seconds):.0f} s)")
         memory = max(select(results, setting, contender, "memory").max() for setting in SETTINGS)
         lines.append(f"| {label} | {' | '.join(cells)} | {memory / 1e9:.1f} GB |")
-    shares = []
-    for setting, arguments in SETTINGS.items():
-        limit = floor(arguments["batch_norm"]) / results["machine"]["flops"]
-        shares.append(f"{100 * limit / median(select(results, setting, 'batch')):.0f} % ({limit:.1f} s)")
+    shares = [f"{100 * share(results, setting):.0f} % ({limit(results, setting):.1f} s)" for setting in SETTINGS]
     lines.append(f"| the batch's share of the machine's limit | {' | '.join(shares)} | |")
     return "\n".join(lines)
+
+
+def limit(results, setting):
+    """Return the seconds that an epoch's arithmetic takes at the machine's peak, on all cores."""
+    return floor(SETTINGS[setting]["batch_norm"]) / results["machine"]["flops"]
+
+
+def share(results, setting):
+    """Return how much of the machine's limit the batch reaches, 1 being all."""
+    return limit(results, setting) / median(select(results, setting, "batch"))
+
+
+def sentence(results):
+    """Say in one line how fast a batch is, beside PyTorch's usual loop and the machine's limit."""
+    usual, batch = (
+        [median(select(results, setting, name)) for setting in SETTINGS] for name in ("vectorised", "batch")
+    )
+    ratios = [of_usual / of_batch for of_usual, of_batch in zip(usual, batch, strict=True)]
+    shares = [share(results, setting) for setting in SETTINGS]
+    slowest, quickest, least, most = min(ratios), max(ratios), 100 * min(shares), 100 * max(shares)
+    return (
+        f"on {results['machine']['cores']} cores a batch trains {slowest:.0f} to {quickest:.0f} times as fast as PyTorch's "
+        f"usual loop, with {least:.0f} to {most:.0f} % of the arithmetic that they could do"
+    )
 
 
 def draw(results):

@@ -67,5 +67,9 @@ def test_the_page_on_speed_shows_the_committed_measurements():
     assert benchmark.table(RESULTS) in (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
 
 
+def test_the_readme_says_in_a_line_how_fast_it_is():
+    assert benchmark.sentence(RESULTS) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_committed_drawing_is_that_of_the_committed_measurements():
     assert (ROOT / "figures" / "benchmark.svg").read_text(encoding="utf-8") == to_svg(benchmark.draw(RESULTS))
