@@ -223,10 +223,11 @@ def sentence(results):
     )
     ratios = [of_usual / of_batch for of_usual, of_batch in zip(usual, batch, strict=True)]
     shares = [share(results, setting) for setting in SETTINGS]
-    slowest, quickest, least, most = min(ratios), max(ratios), 100 * min(shares), 100 * max(shares)
+    cores, times = results["machine"]["cores"], f"{min(ratios):.0f} to {max(ratios):.0f} times"
+    percent = f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
     return (
-        f"on {results['machine']['cores']} cores a batch trains {slowest:.0f} to {quickest:.0f} times as fast as PyTorch's "
-        f"usual loop, with {least:.0f} to {most:.0f} % of the arithmetic that they could do"
+        f"on {cores} cores a batch trains {times} as fast as PyTorch's usual loop, "
+        f"with {percent} of the arithmetic that they could do"
     )
 
 
