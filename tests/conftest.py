@@ -1,6 +1,7 @@
 """What several test files need: the real data, and one small batch of figures and a sweep run from end to end."""
 
 import base64
+import gc
 import os
 import shutil
 import socket
@@ -25,6 +26,17 @@ from study.study import Study
 TINY = ["-p", "num_epochs", "3", "-p", "train_limit", "600"]
 SWEEP = ["--sweeps", "adam_first_try"]
 PATIENCE = 60_000  # milliseconds that a browser waits for anything: busy machines are slow
+SLOWEST = ["test_reproduce.py", "test_cluster.py", "test_faults.py", "test_account.py", "test_panels.py"]
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the slowest files, so that in the end no process waits long for another."""
+    items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
+
+
+def pytest_collection_finish():
+    """Spare what is imported by now from collections of garbage: statsmodels makes one for every correction."""
+    gc.freeze()
 
 
 def run_batch(*arguments, root=ROOT, **kwargs):
