@@ -25,18 +25,7 @@ from common.parameters import PARAMETERS
 REPOSITORY = "https://github.com/OWNER/patch-mixing-mlp"  # where git has no origin on GitHub; else stamping writes it
 GITHUB = r"(https://([^@/]+@)?github\.com/|(ssh://)?[\w-]+@(ssh\.)?github\.com(:\d+/|[:/]))(?P<name>[\w-]+/[\w.-]+?)(\.git)?/?"
 
-NEEDED = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "numba",
-    "scipy",
-    "matplotlib",
-    "ipywidgets",
-    "pyyaml",
-    "jsonschema",
-    "filelock",
-)
+NEEDED = "torch torchvision numpy numba scipy matplotlib ipywidgets pyyaml jsonschema filelock".split()
 
 COLAB = "https://colab.research.google.com"
 BADGE = '<a href="{link}"><img src="{colab}/assets/colab-badge.svg" alt="Open in Colab"></a>'
