@@ -196,14 +196,18 @@ def table(results):
     for contender, label in LABELS.items():
         cells = []
         for setting in SETTINGS:
-            seconds = select(results, setting, contender)
-            ratio = median(select(results, setting, "literal") / seconds)
-            cells.append(f"{ratio:.1f} × ({median(seconds):.0f} s)")
+            ratio = speedup(results, setting, contender, beside="literal")
+            cells.append(f"{ratio:.1f} × ({median(select(results, setting, contender)):.0f} s)")
         memory = max(select(results, setting, contender, "memory").max() for setting in SETTINGS)
         lines.append(f"| {label} | {' | '.join(cells)} | {memory / 1e9:.1f} GB |")
     shares = [f"{100 * share(results, setting):.0f} % ({limit(results, setting):.1f} s)" for setting in SETTINGS]
     lines.append(f"| the batch's share of the machine's limit | {' | '.join(shares)} | |")
     return "\n".join(lines)
+
+
+def speedup(results, setting, contender, beside):
+    """Return how many times as fast as another a contender is, turn by turn, as the median."""
+    return median(select(results, setting, beside) / select(results, setting, contender))
 
 
 def limit(results, setting):
@@ -218,10 +222,7 @@ def share(results, setting):
 
 def sentence(results):
     """Say in one line how fast a batch is, beside PyTorch's usual loop and the machine's limit."""
-    usual, batch = (
-        [median(select(results, setting, name)) for setting in SETTINGS] for name in ("vectorised", "batch")
-    )
-    ratios = [of_usual / of_batch for of_usual, of_batch in zip(usual, batch, strict=True)]
+    ratios = [speedup(results, setting, "batch", beside="vectorised") for setting in SETTINGS]
     shares = [share(results, setting) for setting in SETTINGS]
     cores, times = results["machine"]["cores"], f"{min(ratios):.0f} to {max(ratios):.0f} times"
     percent = f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"

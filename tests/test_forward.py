@@ -275,6 +275,9 @@ def test_dropout_zeroes_its_share_of_the_hidden_matrix_and_leaves_the_rest(dropo
     H, whole_H = (whole(Hidden(S, W1, p)) for p in (dropout, 0.0))
     dropped = H == 0
     torch.testing.assert_close(H[~dropped], whole_H[~dropped], rtol=0, atol=0)
+    assert dropped.double().mean().item() == pytest.approx(
+        dropout, abs=4 * math.sqrt(dropout * (1 - dropout) / H.numel())
+    )
     for of_axis in [(0, 1), (0, 2), (1, 2)]:  # chi-square of the shares along each axis: mean 1, variance 2
         share = dropped.double().mean(of_axis)
         squares = (share - dropout) ** 2 * (H.numel() / len(share)) / (dropout * (1 - dropout))

@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from playwright.sync_api import Error, sync_playwright
 
 from report import publish, tables
-from report.web import web_page
+from report.web import DRAWING_BOX, web_page
 from study.outcomes import CONTRADICTED, HOLDS
 from study.study import Study
 
@@ -202,7 +202,7 @@ def test_whatever_a_cell_shows_is_there():
     assert "noise" not in page
     assert "Markdown&gt;" not in page
     image = '<img src="data:image/png;base64,{}" alt="a &quot;dot&quot; &amp; &lt;more&gt;">'
-    assert f"{image.format(PIXEL)}</div></figure>" in page
+    assert f"<figure>{DRAWING_BOX}{image.format(PIXEL)}</div></figure>" in page
     assert "<title>On &lt;Trials&gt;: A &amp; B</title>" in page
 
 
