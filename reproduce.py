@@ -26,9 +26,10 @@ from common.formatting import accuracy, changes, count, minutes, points
 from study import claims
 from study.batch import DAY, Batch
 from study.plan import BatchError, plan, sweep_names
-from study.protocol import plan_runs
-from study.record import record_key
+from study.protocol import missing_runs
+from study.record import device_kind, processor, record_key
 from study.stopping import Stopped, leave_to_the_batch, stoppable
+from study.table import TABLE, read_records
 
 QUICK = {"num_epochs": 3, "train_limit": 3000}
 MEMORY = 2**30  # bytes that a run takes, and so much again for the batch itself; measured, and rounded up
@@ -42,7 +43,7 @@ examples:
   python reproduce.py 4 -p learning_rate 0.05 --output trial
                                              a figure with another parameter, into a folder of its own
   python reproduce.py --sweeps grid dropout  two of the sweeps as well
-  python reproduce.py --protocol             what decides the claims: days on a CPU
+  python reproduce.py --protocol             what the claims still lack: a day on a CPU
   python reproduce.py --sweeps --output ~/again
                                              everything that the report speaks of, anew, judged by itself
   python reproduce.py --scheduler tcp://192.168.0.1:8786
@@ -76,7 +77,7 @@ def parse(arguments):
     parser.add_argument(
         "--protocol",
         action="store_true",
-        help="run what decides the claims, without showing an accuracy, and make no report; see claims.yaml",
+        help="run what the claims still lack to be decided, without showing an accuracy, and make no report",
     )
     parser.add_argument(
         "--seeds", nargs="+", type=int, metavar="SEED", help="0 by default, and with --protocol the protocol's"
@@ -165,8 +166,10 @@ def batch_of(options):
     """Plan the batch that the command line asks for; a ParameterError says which parameter makes no sense."""
     seeds, folder = sorted(set(options.seeds)), options.output / "runs"
     if options.protocol:
-        runs = plan_runs(claims.load(), seeds, folder)
-        how = {"reuse_table": True, "publishes": True, "shows_accuracy": False}
+        records, kind = read_records(options.output / "figures" / TABLE), device_kind("auto")
+        missing = missing_runs(claims.load(), records, (kind, processor(kind)), {"runs_folder": str(folder)})
+        runs = [run for run in missing if run.parameters["seed"] in seeds]
+        how = {"publishes": True, "shows_accuracy": False}
     else:
         figures = sorted(set(options.figures)) or claims.load().figure_numbers
         sweeping = options.sweeps is not None

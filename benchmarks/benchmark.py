@@ -165,7 +165,7 @@ def measure_all(num_images, repeats):
             )
         for jobs in (1, 2, 4):
             add(scaling, {"what": "runs", "value": jobs}, in_processes(jobs, 1, measure, **one))
-    machine = {"processor": processor(), "cores": cores, "flops": median(peaks)}
+    machine = {"processor": processor("cpu"), "cores": cores, "flops": median(peaks)}
     return {"machine": machine, "num_images": num_images, "rows": rows, "scaling": scaling}
 
 

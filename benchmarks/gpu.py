@@ -27,8 +27,8 @@ from fast.forward import fast_forward
 from fast.step import TrainingStep
 from study import claims, notebooks, protocol
 from study.many_seeds import train_many, write_records
-from study.plan import Run
-from study.record import record_key, run_key
+from study.plan import share_out
+from study.record import processor
 from study.table import TABLE, merge, read_records
 
 SECONDS, START = 1.3, 4  # on an H200: of 32 seeds, times `Run.cost`; and before the first epoch
@@ -99,50 +99,49 @@ def measure(folder):
     write_at_once(folder / "benchmark_gpu.json", json.dumps(report, indent=1) + "\n")
 
 
-def run(notebook, setting, seeds):
-    """Train some seeds of a setting, and return their records, and the seconds that it took."""
+def run(job):
+    """Train the seeds of a job at once, and return their records, and the seconds that it took."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        setting = setting | {"runs_folder": folder}
-        write_records(notebook, setting, seeds, train_many(setting, seeds))
+        setting = job.first.parameters | {"runs_folder": folder}
+        seeds = [run.parameters["seed"] for run in job.runs]
+        write_records(job.first.notebook, setting, seeds, train_many(setting, seeds))
         records = [record for path in sorted(Path(folder).glob("*.json")) for record in read_records(path)]
     torch.cuda.empty_cache()
     return records, time.monotonic() - started
 
 
-def expected_seconds(planned):
-    """Return the seconds that some runs take at most, roughly, beside as many others as there are workers."""
-    cost = Run(planned.notebook, planned.setting).cost * max(len(planned.seeds), 16) / 32
-    return WORKERS * (SECONDS * cost + START)
+def expected_seconds(job):
+    """Return the seconds that a job takes at most, roughly, beside as many others as there are workers."""
+    return WORKERS * (SECONDS * job.first.cost * max(len(job.runs), 16) / 32 + START)
 
 
 def run_protocol(folder, deadline, device="cuda"):
     """Make the protocol's missing runs, the most important first, those that will be done by the deadline."""
     table = folder / TABLE
-    done = {record_key(record) for record in read_records(table)}
+    here, changes = (device, processor(device)), {"device": device, "runs_folder": str(folder)}
+    missing = protocol.missing_runs(claims.load(), read_records(table), here, changes)
 
     def jobs():
-        for planned in protocol.runs(claims.load()):
-            setting = planned.setting | {"device": device}
-            seeds = [seed for seed in planned.seeds if run_key(setting | {"seed": seed}) not in done]
-            if seeds and time.monotonic() + expected_seconds(planned) <= deadline:
-                yield planned.notebook, setting, seeds
+        for job in share_out(missing):
+            if time.monotonic() + expected_seconds(job) <= deadline:
+                yield job
 
     waiting, running = jobs(), {}
     with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
         while True:
             for job in islice(waiting, WORKERS - len(running)):
-                running[pool.submit(run, *job)] = job
+                running[pool.submit(run, job)] = job
             if not running:
                 break
             future = next(as_completed(running))
-            notebook, _, seeds = running.pop(future)
+            job = running.pop(future)
             if error := future.exception():  # the others shall be run all the same
-                print(f"{notebook}: FAILED, {error!r}"[:500], flush=True)
+                print(f"{job}: FAILED, {error!r}"[:500], flush=True)
                 continue
             records, seconds = future.result()
             merge(table, records)
-            print(f"{notebook}, {len(seeds)} seeds: {seconds:.1f} s", flush=True)
+            print(f"{job}: {seconds:.1f} s", flush=True)
 
 
 def main():

@@ -5,8 +5,10 @@ runs. Earlier seeds planned it; they decide nothing.
 """
 
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from study.plan import Run, sweep_settings, training, trainings
+from study.record import determinants, made_on
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,8 @@ def runs(claims):
         A list of `Planned`.
     """
     figures = [(name, figure.setting) for name, figure in claims.figures.items()]
-    of_figures = {training(setting) for _, setting in figures}
-    by_cost = sorted(claims.comparisons.values(), key=lambda claim: _cost(claim, of_figures))
-    reported = [(sweep.notebook, row.setting) for sweep in claims.sweeps.values() for row in sweep.reported]
-    deciding = [*figures, *(run for claim in by_cost for run in claim.runs), *reported]
     planned = {}
-    for notebook, setting in deciding:
+    for notebook, setting in chain(*_groups(claims)):
         key = training(setting)
         longest = planned.get(key)
         if longest is None:
@@ -64,14 +62,46 @@ def runs(claims):
     return [*planned.values(), *besides.values()]
 
 
-def plan_runs(claims, seeds, runs_folder):
-    """List the protocol's runs with some of its seeds as those of a batch, one seed after the other."""
-    return [
-        Run(planned.notebook, planned.setting | {"seed": seed, "runs_folder": str(runs_folder)})
-        for seed in seeds
-        for planned in runs(claims)
-        if seed in planned.seeds
-    ]
+def missing_runs(claims, records, kind, changes):
+    """List the protocol's runs that a kind of processor has to make, where no kind has made all that go together.
+
+    Those of one claim go together, seed by seed, since they are compared. The most important come first.
+
+    Args:
+        claims: a `claims.Claims`.
+        records: all that there are.
+        kind: of processor, as from `record.made_on`.
+        changes: parameters that determine no numbers.
+
+    Returns:
+        A list of `plan.Run`.
+    """
+    made = {kind: set()}
+    for record in records:
+        made.setdefault(made_on(record), set()).add(_experiment(record))
+    planned = runs(claims)
+    deciding = {training(run.setting): run for run in planned if run.decides}
+    groups = [[deciding[training(setting)] for _, setting in group] for group in _groups(claims)]
+    missing = {}
+    for group in [*groups, *([run] for run in planned if not run.decides)]:
+        for seed in group[0].seeds:
+            together = {_experiment(run.setting | {"seed": seed}): run for run in group}
+            if not any(together.keys() <= experiments for experiments in made.values()):
+                missing |= {key: (run, seed) for key, run in together.items() if key not in made[kind]}
+    return [Run(run.notebook, run.setting | {"seed": seed} | changes) for run, seed in missing.values()]
+
+
+def _experiment(parameters):
+    return repr(sorted(determinants(parameters).items()))
+
+
+def _groups(claims):
+    """List what is judged together: lists of pairs of notebook and setting, the most important first."""
+    figures = [[(name, figure.setting)] for name, figure in claims.figures.items()]
+    of_figures = {training(setting) for ((_, setting),) in figures}
+    by_cost = sorted(claims.comparisons.values(), key=lambda claim: _cost(claim, of_figures))
+    reported = [[(sweep.notebook, row.setting)] for sweep in claims.sweeps.values() for row in sweep.reported]
+    return [*figures, *(claim.runs for claim in by_cost), *reported]
 
 
 def _cost(claim, done):

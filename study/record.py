@@ -63,6 +63,11 @@ def record_key(record):
     return _key(determining, record["training_version"])
 
 
+def made_on(record):
+    """Return the kind of processor that made a record, whose runs round alike: of device, and its name."""
+    return record["device"], record["processor"]
+
+
 def _key(determining, version):
     text = json.dumps([determining, version], sort_keys=True)
     return f"seed{determining['seed']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -114,7 +119,7 @@ def write_record(notebook, parameters, net, history, correct, seeds_at_once=1):
         "correct": base64.b64encode(np.packbits(correct.cpu().numpy())).decode(),
         "forward": forward if seeds_at_once == 1 else f"{forward}, {seeds_at_once} seeds at once",
         "device": device.type,
-        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "processor": processor(device.type),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -215,12 +220,20 @@ def _is_share(num_images, value):
     return type(value) is float and 0 <= value <= 1 and round(value * num_images) / num_images == value
 
 
-def processor():
-    """Name this machine's processor."""
+def processor(kind):
+    """Name this machine's processor of a kind, cpu or cuda.
+
+    Virtual machines call processors of several generations by the same name, so that those of x86 have their numbers.
+    """
+    if kind == "cuda":
+        from torch.cuda import get_device_name
+
+        return get_device_name()
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        first, _, _ = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")
+        about = dict(re.split(r"\s*:\s*", line, maxsplit=1) for line in first.splitlines())
+        return f"{about['model name']}, family {about['cpu family']}, model {about['model']}"
+    except (OSError, ValueError, KeyError):
         return platform.processor() or platform.machine()
 
 

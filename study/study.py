@@ -13,7 +13,7 @@ from common import ROOT
 from common.errors import UserError
 from common.files import expanded, write_at_once
 from study import claims, effects, per_image, protocol, reported, selection, verdicts
-from study.record import to_line
+from study.record import made_on, to_line
 from study.samples import Pair, Sample
 from study.table import TABLE, read_records, select
 
@@ -109,14 +109,30 @@ class Study:
             For each setting a dict from seed to record, and whether they are the protocol's.
         """
         settings = [setting | self.overrides for setting in settings]
-        runs = [{record["seed"]: record for record in select(self.records, setting)} for setting in settings]
-        planned = [self._planned_seeds.get(protocol.training(setting), set()) for setting in settings]
-        seeds = set.intersection(*planned)
-        decides = all(planned) and all(own <= by_seed.keys() for own, by_seed in zip(planned, runs, strict=True))
-        decides = decides and all(_on_one_kind([by_seed[seed] for by_seed in runs]) for seed in seeds)
-        fresh = set(self.claims.protocol.seeds)
-        kept = [{s: r for s, r in by_seed.items() if (s in seeds if decides else s not in fresh)} for by_seed in runs]
-        return kept, decides
+        seeds = set.intersection(*(self._planned_seeds.get(protocol.training(setting), set()) for setting in settings))
+        paired = [{} for _ in settings]
+        for records in self._fresh_records:
+            runs = [{record["seed"]: record for record in select(records, setting)} for setting in settings]
+            for seed in seeds.intersection(*runs).difference(paired[0]):
+                for by_seed, own in zip(paired, runs, strict=True):
+                    by_seed[seed] = own[seed]
+        if seeds and len(paired[0]) == len(seeds):
+            return [dict(sorted(by_seed.items())) for by_seed in paired], True
+        return [{record["seed"]: record for record in select(self._earlier, setting)} for setting in settings], False
+
+    @cached_property
+    def _fresh_records(self):
+        """The records with the protocol's seeds: a list for each kind of processor, the one with the most first."""
+        by_kind = {}
+        for record in self.records:
+            if record["seed"] in self.claims.protocol.seeds:
+                by_kind.setdefault(made_on(record), []).append(record)
+        return sorted(by_kind.values(), key=len, reverse=True)
+
+    @cached_property
+    def _earlier(self):
+        """The records whose seeds planned the protocol."""
+        return [record for record in self.records if record["seed"] not in self.claims.protocol.seeds]
 
     @cached_property
     def _planned_seeds(self):
@@ -171,10 +187,7 @@ class Study:
     @cached_property
     def comparisons_by_earlier_seeds(self):
         """What the runs said that planned the protocol."""
-        fresh = set(self.claims.protocol.seeds)
-        return verdicts.judge_comparisons(
-            replace(self, records=[record for record in self.records if record["seed"] not in fresh])
-        )
+        return verdicts.judge_comparisons(replace(self, records=self._earlier))
 
     @cached_property
     def effects(self):
@@ -237,10 +250,6 @@ class Study:
     def write_verdicts(self, folder):
         """Leave the verdicts in a folder of figures, as `verdicts.json`."""
         write_at_once(folder / VERDICTS, json.dumps(self.verdicts, indent=1, ensure_ascii=False) + "\n")
-
-
-def _on_one_kind(records):
-    return len({(record["device"], record.get("processor")) for record in records}) == 1
 
 
 def _number(number):

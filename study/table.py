@@ -7,7 +7,7 @@ from common import fashion_mnist
 from common.errors import UserError
 from common.files import write_at_once
 from common.parameters import check_parameters
-from study.record import COLUMNS, IN_EVERY_RECORD, IN_KEY, determinants, flaw_of, record_key, to_line
+from study.record import COLUMNS, IN_EVERY_RECORD, IN_KEY, determinants, flaw_of, made_on, record_key, to_line
 
 TABLE = "runs.jsonl"  # in a folder of figures: every record
 
@@ -32,11 +32,13 @@ def read_records(path):
             check_parameters({name: record[name] for name in IN_EVERY_RECORD} | record)
             del record["checksum"]
             key = record_key(record)
+            execution = key, made_on(record)
             sound = to_line(record).encode() == line and (path.suffix == ".jsonl" or path.stem == key)
+            sound = sound and execution not in records
             flaw = flaw_of(record)
         except (ValueError, KeyError, IndexError, TypeError, ArithmeticError, RecursionError):
             sound = False
-        if not sound or key in records:
+        if not sound:
             raise UserError(
                 f"{path}, line {number}, is damaged: expected the record of a run with its checksum, once; "
                 "restore the file, or delete the line and run again"
@@ -45,19 +47,20 @@ def read_records(path):
             raise UserError(
                 f"{path}, line {number}, makes no sense: {flaw}; restore the file, or delete the line and run again"
             )
-        records[key] = record
+        records[execution] = record
     return list(records.values())
 
 
 def merge(path, new):
-    """Merge new records into a table of records, one a run, sorted by setting and seed, and return them all.
+    """Merge new records into a table of records, sorted by setting and seed, and return them all.
 
-    A new record replaces the old one of the same run. Those of older versions of the training code stay.
+    A new record replaces the old one of the same run on the same kind of processor. Those of older versions of the
+    training code stay.
     """
-    merged = {record_key(record): record for record in [*read_records(path), *new]}
+    merged = {(record_key(record), made_on(record)): record for record in [*read_records(path), *new]}
     records = sorted(
         merged.values(),
-        key=lambda record: (record["notebook"], *_sortable(record), record["seed"], record_key(record)),
+        key=lambda r: (r["notebook"], *_sortable(r), r["seed"], record_key(r), made_on(r)),
     )
     if records:
         write_at_once(path, "".join(map(to_line, records)))

@@ -13,7 +13,8 @@
   them together: after Holm, over the claims whose runs scatter. Outcomes that are the same with every seed are called
   *deterministic* and have no test.
 * Verdicts rest on the protocol's seeds alone, once all of them are there for every setting of a claim, each seed's
-  runs on one kind of processor. Until then earlier seeds give them, and they are *exploratory*.
+  runs on one kind of processor; of several kinds the one that made most of the protocol's runs counts. Until then
+  earlier seeds give them, and they are *exploratory*.
 * With fewer than three seeds nothing is decided.
 """
 

@@ -4,6 +4,7 @@ import math
 import re
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,10 +14,9 @@ import my_utils as mu
 import reproduce
 from benchmarks import gpu
 from common.errors import UserError
-from study import notebooks, plan
+from study import claims, notebooks, plan
 from study.many_seeds import make, train_many, write_records
 from study.plan import Job, Run, share_out
-from study.protocol import Planned
 from study.record import record_key, run_key, to_line
 from study.table import TABLE, read_records
 
@@ -211,21 +211,24 @@ def test_two_notebooks_share_a_gpu_unless_the_user_says_otherwise(as_on_a_gpu, t
 
 
 def test_the_protocols_missing_runs_are_made_and_put_into_a_table(tmp_path, monkeypatch):
-    planned = [
-        Planned(name, without(setting_of(name, tmp_path), "seed"), range(4, 6), decides=True)
-        for name in ("figure_4", "figure_8")
-    ]
-    too_long = without(setting_of("figure_4", tmp_path, num_epochs=10**6), "seed")
-    first, last = planned
-    in_order = [first, Planned("figure_4", too_long, range(4, 6), decides=True), last]
-    monkeypatch.setattr(gpu.protocol, "runs", lambda claims: in_order)
-    there = first.setting | {"seed": 4}
+    stated = claims.load()
+    settings = {
+        "figure_4": setting_of("figure_4", tmp_path),
+        "figure_5": setting_of("figure_5", tmp_path, num_epochs=10**6),  # takes too long
+        "figure_8": setting_of("figure_8", tmp_path),
+    }
+    figures = {name: replace(stated.figures[name], setting=setting) for name, setting in settings.items()}
+    seeds = replace(stated.protocol, seeds=range(4, 6), besides={})
+    small = replace(stated, figures=figures, comparisons={}, sweeps={}, protocol=seeds)
+    monkeypatch.setattr(claims, "load", lambda: small)
+    there = settings["figure_4"] | {"seed": 4}
     write_records("figure_4", there, [4], train_many(there, [4]))
     ((record,),) = (read_records(tmp_path / name) for name in names_in(tmp_path))
     (tmp_path / "runs.jsonl").write_text(to_line(record), encoding="utf-8")
     gpu.run_protocol(tmp_path, time.monotonic() + 300, device="cpu")
     records = read_records(tmp_path / "runs.jsonl")
-    expected = {run_key(p.setting | {"seed": seed}) for p in planned for seed in p.seeds}
+    short = (settings["figure_4"], settings["figure_8"])
+    expected = {run_key(setting | {"seed": seed}) for setting in short for seed in (4, 5)}
     assert {record_key(record) for record in records} == expected
     assert len(records) == 4
     assert records[0] == record

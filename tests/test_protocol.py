@@ -11,7 +11,7 @@ from study import claims, protocol
 from study.batch import Progress
 from study.plan import Job
 from study.record import run_key
-from study.table import select
+from study.table import TABLE, merge, select
 
 CLAIMS = claims.load()
 RUNS = protocol.runs(CLAIMS)
@@ -84,23 +84,70 @@ def test_the_longest_of_a_setting_is_run_wherever_it_is_named(num_epochs):
     assert planned.setting["num_epochs"] == max(num_epochs, figure.setting["num_epochs"])
 
 
-def test_a_batch_of_the_protocol_runs_one_seed_after_the_other(tmp_path):
-    batch = protocol.plan_runs(CLAIMS, [100, 131], tmp_path)
-    seeds = [run.parameters["seed"] for run in batch]
-    assert seeds == sorted(seeds)
-    assert seeds.count(100) == len(RUNS)
-    assert seeds.count(131) == len(DECIDING)
-    assert {run.parameters["runs_folder"] for run in batch} == {str(tmp_path)}
+# What is missing
+
+HERE, THERE = ("cpu", "one kind"), ("cpu", "another kind")
+CLAIM = CLAIMS.comparisons["adam_rmsprop"]
+LAST_OF_CLAIM = CLAIM.runs[-1][1]
+
+
+def missing(records, kind=HERE):
+    """Say what is missing, as pairs of setting and seed."""
+    runs = protocol.missing_runs(CLAIMS, records, kind, {"runs_folder": "elsewhere"})
+    assert {run.parameters["runs_folder"] for run in runs} <= {"elsewhere"}
+    return [(protocol.training(run.parameters), run.parameters["seed"]) for run in runs]
+
+
+def records_of(planned, seeds, kind):
+    return [
+        made_up_record(run.setting, seed, device=kind[0], processor=kind[1])
+        for run in planned
+        for seed in seeds
+        if seed in run.seeds
+    ]
+
+
+def pairs(settings, seeds):
+    return [(protocol.training(setting), seed) for seed in seeds for setting in settings]
+
+
+def test_without_records_all_runs_are_missing_and_with_all_of_them_none():
+    assert len(missing([])) == sum(len(run.seeds) for run in RUNS)
+    assert missing(records_of(RUNS, CLAIMS.protocol.seeds, THERE)) == []
+
+
+def test_the_runs_of_a_claim_are_missing_seed_by_seed_in_the_order_of_the_claims():
+    kept = [run for run in RUNS if len(run.seeds) == 32]
+    assert [seed for _, seed in missing(records_of(kept, range(103), HERE))[:29]] == list(range(103, 132))
+    of_figures = len(CLAIMS.figures) * 32
+    assert [setting for setting, _ in missing([])[:of_figures:32]] == [
+        protocol.training(figure.setting) for figure in CLAIMS.figures.values()
+    ]
+
+
+def test_what_a_claim_lacks_is_run_with_all_it_is_compared_with_on_one_kind_of_processor():
+    settings = [setting for _, setting in CLAIM.runs]
+    seeds = range(105, 132)
+    there = records_of(RUNS, CLAIMS.protocol.seeds, THERE)
+    lost = pairs([LAST_OF_CLAIM], seeds)
+    there = [r for r in there if (protocol.training(r), r["seed"]) not in lost]
+    assert missing(there, THERE) == lost
+    assert missing(there, HERE) == pairs(settings, seeds)
+    begun = records_of([run for run in RUNS if run.setting == protocol.without_seed(settings[0])], [105, 106], HERE)
+    assert missing(there + begun, HERE) == [
+        pair for pair in pairs(settings, seeds) if pair not in pairs(settings[:1], [105, 106])
+    ]
 
 
 # By the batch
 
 
-def test_the_batch_lists_the_protocols_runs_seed_by_seed(capsys, tmp_path):
+def test_the_batch_lists_what_is_missing_here(capsys, tmp_path):
+    (tmp_path / "figures").mkdir()
+    merge(tmp_path / "figures" / TABLE, records_of(RUNS, [100, 131], THERE)[1:])
     reproduce.main(["--protocol", "--seeds", "131", "100", "--list", "--output", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(RUNS) + len(DECIDING) + 2
-    assert [line for line in lines if "seed 131" in line] == lines[len(RUNS) : -2]
+    assert [line.split("  ")[-1].split(",")[0] for line in lines[:-2]] == ["figure_2 seed 100"]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +166,7 @@ def test_what_is_not_the_protocols_is_refused_in_a_line(arguments, refusal):
 
 @pytest.mark.parametrize("shows_accuracy", [True, False])
 def test_progress_of_the_protocol_shows_no_accuracy(capsys, tmp_path, shows_accuracy):
-    (run, *_) = protocol.plan_runs(CLAIMS, [100], tmp_path)
+    (run, *_) = protocol.missing_runs(CLAIMS, [], HERE, {"runs_folder": str(tmp_path)})
     line = "epoch 1 of 40: train loss 2.3, train accuracy 0.1, test accuracy 0.1234"
     Progress([Job((run,))], (), shows_accuracy).on_line(run.key, line)
     shown = capsys.readouterr().out

@@ -212,6 +212,12 @@ def test_a_run_counts_once_whichever_notebook_ran_it(tmp_path):
     assert merge(path, [new]) == [new]
 
 
+def test_the_same_run_on_another_kind_of_processor_stays_beside_it(tmp_path):
+    path = write_table(tmp_path / "runs.jsonl", record(0))
+    other = record(0, 0.6) | {"processor": "another"}
+    assert merge(path, [other]) == [other, record(0)] == read_records(path)
+
+
 def test_runs_of_other_settings_stay_in_the_table(tmp_path):
     for name, value in CHANGED.items():
         path = write_table(tmp_path / f"{name}.jsonl", record())

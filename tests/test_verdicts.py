@@ -234,6 +234,22 @@ def test_a_seed_counts_only_if_its_runs_were_made_on_one_kind_of_processor():
     assert judged(study_of_runs(early, *two_kinds)) == ("contradicted", False, 4)
 
 
+def test_of_two_kinds_of_processor_the_one_with_most_of_the_protocols_runs_counts():
+    all_of_it = range(100, 104), -0.1, ["a"]
+    assert judged(study_of_runs(all_of_it, (range(100, 103), 0.1, ["b"]))) == ("contradicted", False, 4)
+    assert judged(study_of_runs((range(100, 103), 0.1, ["b"]), all_of_it)) == ("contradicted", False, 4)
+    assert judged(study_of_runs((range(103), 0.1, ["b"]), all_of_it)) == ("contradicted", False, 4)
+
+
+def test_a_pair_is_never_of_two_kinds_of_processor_though_both_have_runs_of_the_seed():
+    study = study_of_runs((range(100, 104), -0.1, ["a"]), (range(100, 104), 0.1, ["b"]))
+    lost = ("xavier_normal_", "a", 100), ("kaiming_normal_", "b", 101)
+    kept = [r for r in study.records if (r["initializer"], r["processor"], r["seed"]) not in lost]
+    (comparison,) = study_of(kept, study.claims).comparisons
+    signs = [round(float(difference), 1) for difference in comparison.pairs[0].difference.accuracies]
+    assert (comparison.exploratory, signs) == (False, [0.1, -0.1, -0.1, -0.1])
+
+
 def test_a_claim_is_exploratory_while_one_of_its_settings_lacks_runs():
     study = study_of_runs((range(4), 0.1, ["a"]), (range(100, 104), -0.1, ["a"]))
     kept = [r for r in study.records if (r["initializer"], r["seed"]) != ("xavier_normal_", 103)]
