@@ -169,7 +169,7 @@ def batch_of(options):
         records, kind = read_records(options.output / "figures" / TABLE), device_kind("auto")
         missing = missing_runs(claims.load(), records, (kind, processor(kind)), {"runs_folder": str(folder)})
         runs = [run for run in missing if run.parameters["seed"] in seeds]
-        how = {"publishes": True, "shows_accuracy": False}
+        how = {"publishes": True, "shows_accuracy": False, "keeps_order": True}
     else:
         figures = sorted(set(options.figures)) or claims.load().figure_numbers
         sweeping = options.sweeps is not None

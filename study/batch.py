@@ -40,6 +40,8 @@ class Batch:
         reuse_table: whether a run counts as done as well if only the table in `figures/` has its record.
         publishes: whether the runs go into the committed table all the same.
         shows_accuracy: whether accuracies are printed; who sees those of the protocol's runs may want to stop early.
+        keeps_order: whether they start in the order of `runs`; else seed by seed, the longest first, so that no worker
+            is idle at the end.
     """
 
     runs: list
@@ -51,6 +53,7 @@ class Batch:
     reuse_table: bool = False
     publishes: bool = False
     shows_accuracy: bool = True
+    keeps_order: bool = False
 
     @property
     def evidence_folder(self):
@@ -179,6 +182,8 @@ class Batch:
         from study import cluster  # Dask, papermill and Jupyter: slow imports that a list of runs can do without
 
         jobs = share_out(runs)
+        if not self.keeps_order:
+            jobs.sort(key=lambda job: (job.first.parameters["seed"], -job.cost))
         workers = (
             cluster.cluster_workers(self.scheduler)
             if self.scheduler

@@ -208,7 +208,7 @@ class Outcome:
 
 
 def execute(jobs, workers, timeout, on_epoch):
-    """Execute jobs on workers, those of a seed before those of the next, the longest first.
+    """Execute jobs on workers, in their order.
 
     Args:
         jobs: a list of `plan.Job`.
@@ -228,7 +228,7 @@ def execute(jobs, workers, timeout, on_epoch):
         # Sent by value, the function is called there by `operator.call`.
         function = client.submit(cloudpickle.loads, cloudpickle.dumps(execute_job), pure=False)
         futures = {}
-        for position, job in enumerate(sorted(jobs, key=lambda job: (job.first.parameters["seed"], -job.cost))):
+        for position, job in enumerate(jobs):
             arguments = job.notebook, job.keys, job.parameters_on(project), project, topic, timeout
             future = client.submit(
                 operator.call, function, *arguments, pure=False, priority=-position, retries=RETRIES

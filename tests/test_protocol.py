@@ -10,7 +10,7 @@ from common.parameters import PARAMETERS, check_parameters
 from study import claims, protocol
 from study.batch import Progress
 from study.plan import Job
-from study.record import run_key
+from study.record import processor, run_key
 from study.table import TABLE, merge, select
 
 CLAIMS = claims.load()
@@ -86,7 +86,7 @@ def test_the_longest_of_a_setting_is_run_wherever_it_is_named(num_epochs):
 
 # What is missing
 
-HERE, THERE = ("cpu", "one kind"), ("cpu", "another kind")
+HERE, THERE = ("cpu", processor("cpu")), ("cpu", "another kind")
 CLAIM = CLAIMS.comparisons["adam_rmsprop"]
 LAST_OF_CLAIM = CLAIM.runs[-1][1]
 
@@ -144,7 +144,7 @@ def test_what_a_claim_lacks_is_run_with_all_it_is_compared_with_on_one_kind_of_p
 
 def test_the_batch_lists_what_is_missing_here(capsys, tmp_path):
     (tmp_path / "figures").mkdir()
-    merge(tmp_path / "figures" / TABLE, records_of(RUNS, [100, 131], THERE)[1:])
+    merge(tmp_path / "figures" / TABLE, records_of(RUNS, [100, 131], HERE)[1:])
     reproduce.main(["--protocol", "--seeds", "131", "100", "--list", "--output", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[-1].split(",")[0] for line in lines[:-2]] == ["figure_2 seed 100"]
