@@ -23,7 +23,6 @@ from functools import partial
 import torch
 from torch import nn
 
-from fast import hidden_on_cpu
 from model import Net, Transpose
 
 HOOKS = ("forward", "forward_pre", "backward", "backward_pre")  # PyTorch has no public way to ask for them
@@ -58,6 +57,8 @@ def hidden_for(net):
 
         if hidden_on_gpu.can_compute(net):
             return hidden_on_gpu
+    from fast import hidden_on_cpu  # numba: a slow import that GPUs can do without
+
     return hidden_on_cpu
 
 

@@ -14,6 +14,7 @@ import torch
 
 from fast.loops import loops_for
 
+CAN_STACK = False  # many nets at once: `torch.vmap` would have to know its loops
 BLOCK = 8  # images a core whose hidden matrix is worked on at a time: 1 MB, about one core's second-level cache
 HAS_FAST_ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 

@@ -21,6 +21,7 @@ try:
 except ImportError:  # a PyTorch for CPUs, or for a system that Triton doesn't know
     triton = None
 
+CAN_STACK = True
 # Of each kernel: the rows and units of H that a program holds at a time, its warps of 32 threads, and how many loads
 # it has under way; the quickest on an H200, where the gradients are short of registers.
 TIMES_WEIGHT = {"ROWS": 64, "num_warps": 4}

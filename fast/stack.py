@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state
 
-from fast import hidden_on_cpu
 from fast.forward import can_fast_forward, fast_forward, hidden_for
 
 
@@ -61,7 +60,7 @@ class _One(nn.Module):
         self.net = net
 
     def forward(self, X):
-        can_be_fast = can_fast_forward(self.net) and hidden_for(self.net) is not hidden_on_cpu
+        can_be_fast = can_fast_forward(self.net) and hidden_for(self.net).CAN_STACK
         return fast_forward(self.net, X) if can_be_fast else self.net(X)
 
 

@@ -26,7 +26,6 @@ import papermill
 import psutil
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
 from distributed.comm import CommClosedError
-from distributed.utils import silence_logging_cmgr
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
@@ -39,6 +38,8 @@ from study.notebooks import read
 from study.plan import BatchError
 from study.stopping import unstoppable
 
+for handler in logging.getLogger("distributed").handlers:  # a batch says itself what its user has to know
+    handler.setLevel(logging.CRITICAL)
 for module in (__name__, read.__module__):
     cloudpickle.register_pickle_by_value(sys.modules[module])
 
@@ -296,7 +297,7 @@ def cluster_workers(scheduler):
     Raises:
         ClusterError: no scheduler answers at the address.
     """
-    with silence_logging_cmgr(logging.CRITICAL), ExitStack() as stack:
+    with ExitStack() as stack:
         try:
             client = stack.enter_context(Client(scheduler, timeout="10s"))
         except Exception as error:  # whatever it is that Dask fails on

@@ -57,11 +57,16 @@ def copy_project(folder):
 
 def small_project(folder):
     """Copy the project into a folder, with a small notebook of Figure 4 and a small report."""
-    copy_project(folder)
+    shorten_report(copy_project(folder))
     figure = nbformat.read(folder / "notebooks" / "figure_4.ipynb", 4)
     (parameters,) = (cell for cell in figure.cells if "parameters" in cell.metadata.get("tags", []))
     figure.cells = [parameters, nbformat.v4.new_code_cell(RUN)]
     nbformat.write(figure, folder / "notebooks" / "figure_4.ipynb")
+    return folder
+
+
+def shorten_report(folder):
+    """Leave of the report in a copy of the project little more than its title, and return the folder."""
     report = nbformat.read(folder / "notebooks" / "report.ipynb", 4)
     report.cells = [
         *report.cells[:1],

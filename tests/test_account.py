@@ -406,7 +406,7 @@ ACTIONS = ("train", "stop", "network", "optimizer", "data", "parameters", "look"
 
 
 @given(st.lists(st.sampled_from(ACTIONS), max_size=12), st.sampled_from(["figure_4", "figure_9"]))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_done_in_whatever_order_a_record_is_that_of_a_fresh_session_or_there_is_none(
     few_images, monkeypatch, actions, notebook
 ):

@@ -21,7 +21,7 @@ from distributed import Client, Security
 from common import fashion_mnist
 from reproduce import main
 from study import cluster
-from tests.faults import copy_project
+from tests.faults import copy_project, shorten_report
 
 DASK = [sys.executable, "-m", "dask"]
 HIDE = 'while [ "$1" != -- ]; do mount -t tmpfs none "$1" || exit; shift; done; shift; exec "$@"'
@@ -119,7 +119,8 @@ def finished(tmp_path_factory, start, other_network, security):
     """
     protocol = "tls" if security else "tcp"
     folder = tmp_path_factory.mktemp("cluster")
-    project, output, contact = copy_project(folder / "project"), folder / "output", folder / "scheduler.json"
+    project, output, contact = folder / "project", folder / "output", folder / "scheduler.json"
+    shorten_report(copy_project(project))
     output.mkdir()
     options = ["--protocol", protocol, "--port", "0", "--no-dashboard", "--scheduler-file", contact]
     # Should the tests themselves be killed, the scheduler ends after a while, and with it the workers.
