@@ -3,7 +3,7 @@
     python benchmarks/gpu.py --output FOLDER --seconds 480
 
 The folder gets `benchmark_gpu.json`, and `runs.jsonl` with the records of the protocol's runs, the most important
-first. What stands in such a file of an earlier time is not run again.
+first. What stands in such a file of an earlier time, or is committed, is not run again.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import my_utils as mu
+from common import ROOT
 from common.files import write_at_once
 from fast.forward import fast_forward
 from fast.step import TrainingStep
@@ -120,7 +121,8 @@ def run_protocol(folder, deadline, device="cuda"):
     """Make the protocol's missing runs, the most important first, those that will be done by the deadline."""
     table = folder / TABLE
     here, changes = (device, processor(device)), {"device": device, "runs_folder": str(folder)}
-    missing = protocol.missing_runs(claims.load(), read_records(table), here, changes)
+    records = read_records(ROOT / "figures" / TABLE) + read_records(table)
+    missing = protocol.missing_runs(claims.load(), records, here, changes)
 
     def jobs():
         for job in share_out(missing):

@@ -45,6 +45,8 @@ class Run:
         cost = 2.0 if self.parameters["batch_norm"] else 1.0
         cost += 0.6 if self.parameters["dropout"] else 0.0
         cost += 14 / self.parameters["batch_size"]
+        if self.parameters["batch_norm"] and (self.parameters["norm_axis"] == 2 or self.parameters["norm_after_relu"]):
+            cost *= 2.9  # only `Net` itself computes it
         cost += sum(AUGMENTATIONS[name] for name in self.parameters["augmentation"])
         return cost * self.parameters["train_limit"] / 60000 + 0.1
 
