@@ -169,13 +169,16 @@ def selection_table(study):
             accuracy(np.mean(selection.by_test)),
             accuracy(np.mean(selection.by_validation)),
             points(selection.gain.mean),
+            interval(selection.gain.interval, points),
             points(selection.flattery.mean),
+            interval(selection.flattery.interval, points),
         ]
         for selection in study.selections
     ]
     if not rows:
         return not_yet("the sweeps with training images held out")
-    head = ["Sweep ", "Settings", "Seeds", "Chosen by test", "By validation", "Gain", "Flattery"]
+    head = ["Sweep ", "Settings", "Seeds", "Chosen by test", "By validation"]
+    head += ["Gain", "95 % interval", "Flattery", "95 % interval"]
     return markdown_table(head, rows)
 
 

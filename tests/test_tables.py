@@ -177,13 +177,16 @@ def test_selection_is_listed_sweep_by_sweep_from_made_up_runs():
         for rank, setting in enumerate(stated.sweeps[sweep].held_out):
             accuracy = 0.8 + 0.001 * rank
             validation = {"validation_accuracies": [1 - accuracy] * setting["num_epochs"]}
-            records += [made_up_record(setting, seed, accuracy, **validation) for seed in range(3)]
+            accuracies = (accuracy, accuracy + 0.003, accuracy)
+            records += [made_up_record(setting, seed, value, **validation) for seed, value in enumerate(accuracies)]
     rows = rows_of(tables.selection_table(study_of(records)))
     assert [row[0] for row in rows] == [sweep.replace("_", " ").capitalize() for sweep in stated.held_out]
     for row, sweep in zip(rows, stated.held_out, strict=True):
         best = 0.001 * (len(stated.sweeps[sweep].settings) - 1)
         assert row[1:3] == [f"{len(stated.sweeps[sweep].settings)}", "3"]
-        assert row[3:] == [f"{0.8 + best:.4f}", "0.8000", points(best), "+0.00"]
+        assert row[3:7] == [f"{0.801 + best:.4f}", "0.8010", points(best), f"{points(best)} to {points(best)}"]
+        half = stats.t.ppf(0.975, 2) * np.std([-0.0015, 0.003, -0.0015], ddof=1) / 3**0.5
+        assert row[7:] == ["+0.00", f"{points(-half)} to {points(half)}"]
 
 
 def test_selection_without_runs_is_a_sentence():
