@@ -37,8 +37,11 @@ linear = nn.functional.linear  # for which `hidden_on_cpu` has one of its own
 
 def can_compute(net):
     """Say whether this module computes MLP 1 of a net that `can_fast_forward`."""
-    linear1, linear2 = (layer for layer in net.backbone.mlp1 if isinstance(layer, nn.Linear))
-    fits = linear1.out_features <= 256 and max(linear2.out_features, net.backbone.mlp2[0].out_features) <= 128
+    mlp1, mlp2 = net.backbone.mlp1, net.backbone.mlp2
+    linear1, linear2 = (layer for layer in mlp1 if isinstance(layer, nn.Linear))
+    by_second = net.training and any(isinstance(layer, nn.BatchNorm1d) for layer in mlp1)  # H meets W₂, else W₃ first
+    widest = linear2.out_features if by_second else max(linear2.out_features, mlp2[0].out_features)
+    fits = linear1.out_features <= 256 and widest <= 128
     return triton is not None and fits and linear1.weight.dtype == torch.float32
 
 
