@@ -35,7 +35,13 @@ from study.table import TABLE, merge, read_records
 SECONDS, START = 1.3, 4  # on an H200: of 32 seeds, times `Run.cost`; and before the first epoch
 WORKERS = 2  # processes that share the GPU, so that one computes while the other prepares an epoch
 STACKS = (1, 8, 32)  # seeds at once whose speed is measured
-FIGURES = ("figure_4", "figure_5", "figure_7", "figure_8", "figure_9")
+FIGURES = {  # whose speed is measured, and those that take as long an epoch
+    "figure_4": (2, 3, 4),
+    "figure_5": (5,),
+    "figure_7": (6, 7),
+    "figure_8": (8,),
+    "figure_9": (9,),
+}
 
 
 def relative_error(actual, expected):
@@ -98,6 +104,40 @@ def measure(folder):
             report["seconds"].setdefault(name, {})[num_seeds] = {"epoch": seconds, "memory": memory}
             print(f"{name}, {num_seeds} at once: {seconds:.3f} s an epoch, {memory / 2**30:.1f} GiB", flush=True)
     write_at_once(folder / "benchmark_gpu.json", json.dumps(report, indent=1) + "\n")
+
+
+def table(report):
+    """Write what was measured, as read from its file, as Markdown: seconds an epoch, training and test images."""
+    ways = ["one alone" if num_seeds == 1 else f"{num_seeds} at once" for num_seeds in STACKS]
+    lines = [
+        f"| Figure | {' | '.join(ways)} | {STACKS[-1]}, each | Memory |",
+        "|:--|" + "--:|" * (len(STACKS) + 2),
+    ]
+    for name, figures in FIGURES.items():
+        measured = [report["seconds"][name][str(num_seeds)] for num_seeds in STACKS]
+        seconds = [f"{one['epoch']:.2f} s" for one in measured] + [f"{measured[-1]['epoch'] / STACKS[-1]:.3f} s"]
+        memory = f"{measured[-1]['memory'] / 1e9:.1f} GB"
+        lines.append(f"| {', '.join(map(str, figures))} | {' | '.join(seconds)} | {memory} |")
+    return "\n".join(lines)
+
+
+def training_seconds(report, num_seeds):
+    """Say how long the training of Figures 2 to 9 takes, one after the other, each with so many seeds at once."""
+    stated = claims.load().figures
+    return sum(
+        report["seconds"][name][str(num_seeds)]["epoch"] * stated[f"figure_{figure}"].setting["num_epochs"]
+        for name, figures in FIGURES.items()
+        for figure in figures
+    )
+
+
+def sentence(report):
+    """Say in one line how long all figures take."""
+    one, many = (training_seconds(report, num_seeds) for num_seeds in (STACKS[0], STACKS[-1]))
+    return (
+        f"On an {report['gpu']} the training of Figures 2 to 9 takes {one:.0f} s with one seed and {many:.0f} s with "
+        f"{STACKS[-1]}"
+    )
 
 
 def run(job):

@@ -41,8 +41,8 @@ def random_erasing(X, numbers):
     chance, top, left, *tries = numbers.unbind(1)  # (batch,) each
     height = width = torch.full_like(chance, side)
     for area, ratio in zip(tries[::2], tries[1::2], strict=True):
-        area = side**2 * torch.lerp(*(area.new_tensor(end) for end in ERASED), area)
-        ratio = torch.exp(torch.lerp(*(ratio.new_tensor(math.log(end)) for end in RATIO), ratio))
+        area = side**2 * _between(*ERASED, area)
+        ratio = torch.exp(_between(*map(math.log, RATIO), ratio))
         none_yet = (height >= side) | (width >= side)
         height = torch.where(none_yet, (area * ratio).sqrt().round(), height)
         width = torch.where(none_yet, (area / ratio).sqrt().round(), width)
@@ -55,6 +55,11 @@ def random_erasing(X, numbers):
     rows, columns = inside
     erased = fits[:, None, None] & rows[:, :, None] & columns[:, None, :]
     return X.masked_fill(erased[:, None], 0.0)
+
+
+def _between(low, high, numbers):
+    # Tensors that are made where the numbers are: a number that is copied to a GPU makes the program wait for it.
+    return torch.lerp(torch.full_like(numbers, low), torch.full_like(numbers, high), numbers)
 
 
 CHANGES = {

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
@@ -143,3 +144,24 @@ def test_another_order_makes_another_image():
     erased_last = augment(["RandomAffine", "RandomErasing"], X, numbers)
     erased_first = augment(["RandomErasing", "RandomAffine"], X, torch.cat([numbers[:, 2:], numbers[:, :2]], 1))
     assert not torch.equal(erased_last, erased_first)
+
+
+class Recorded(TorchDispatchMode):
+    """Keeps the names of the operations that PyTorch is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.names.append(operation.name())
+        return operation(*args, **(kwargs or {}))
+
+
+def test_no_number_is_carried_to_the_images_device():
+    """On a GPU each one would make the program wait for all that it has asked for before, a dozen times a step."""
+    X, numbers = images(5), numbers_for(list(NUMBERS), 5)
+    with Recorded() as recorded:
+        augment(list(NUMBERS), X, numbers)
+    assert "aten::lerp.Tensor" in recorded.names
+    assert "aten::lift_fresh" not in recorded.names  # what a tensor of a number of Python's begins as

@@ -5,12 +5,14 @@ import json
 
 import pytest
 
-from benchmarks import benchmark
+from benchmarks import benchmark, gpu
 from benchmarks.contenders import CONTENDERS
 from common import ROOT
 from common.curves import to_svg
+from study import claims
 
 RESULTS = json.loads((ROOT / "figures" / "benchmark.json").read_text(encoding="utf-8"))
+ON_A_GPU = json.loads((ROOT / "figures" / "benchmark_gpu.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -64,11 +66,31 @@ def test_every_contender_was_measured_in_every_setting_in_turn():
 
 
 def test_the_page_on_speed_shows_the_committed_measurements():
-    assert benchmark.table(RESULTS) in (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert benchmark.table(RESULTS) in page
+    assert gpu.table(ON_A_GPU) in page
+    assert gpu.sentence(ON_A_GPU) in page
 
 
 def test_the_readme_says_in_a_line_how_fast_it_is():
-    assert benchmark.sentence(RESULTS) in (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert benchmark.sentence(RESULTS) in readme
+    assert gpu.sentence(ON_A_GPU) in readme
+
+
+def test_on_a_gpu_the_quick_ways_were_seen_to_be_right():
+    for name, errors in ON_A_GPU["errors"].items():
+        assert errors["fast_forward"] < 3 * errors["net"] < 1e-5, name
+    for name, losses in ON_A_GPU["losses"].items():
+        assert losses["graph"] == losses["plain"], name
+        assert losses["stack"] == pytest.approx(losses["plain"], rel=1e-3), name
+
+
+def test_the_time_of_all_figures_is_that_of_their_epochs():
+    seconds = {"epoch": 2.0, "memory": 1}
+    report = {"seconds": {name: {"8": seconds} for name in gpu.FIGURES}}
+    epochs = [figure.setting["num_epochs"] for figure in claims.load().figures.values()]
+    assert gpu.training_seconds(report, 8) == 2 * sum(epochs)
 
 
 def test_the_committed_drawing_is_that_of_the_committed_measurements():
