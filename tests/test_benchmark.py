@@ -11,8 +11,10 @@ from common import ROOT
 from common.curves import to_svg
 from study import claims
 
-RESULTS = json.loads((ROOT / "figures" / "benchmark.json").read_text(encoding="utf-8"))
-ON_A_GPU = json.loads((ROOT / "figures" / "benchmark_gpu.json").read_text(encoding="utf-8"))
+RESULTS, WITHOUT_AVX512, ON_A_GPU = (
+    json.loads((ROOT / "figures" / f"benchmark{which}.json").read_text(encoding="utf-8"))
+    for which in ("", "_avx2", "_gpu")
+)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -51,15 +53,17 @@ def test_the_floor_counts_the_products_of_the_report():
 
 def test_another_accuracy_than_the_others_is_an_error():
     benchmark.check(RESULTS)
+    benchmark.check(WITHOUT_AVX512)
     wrong = copy.deepcopy(RESULTS)
     next(row for row in wrong["rows"] if row["contender"] == "jax")["accuracy"] -= 0.1
     with pytest.raises(SystemExit, match=r"benchmark\.py: jax reached"):
         benchmark.check(wrong)
 
 
-def test_every_contender_was_measured_in_every_setting_in_turn():
+@pytest.mark.parametrize("results", [RESULTS, WITHOUT_AVX512], ids=["avx512", "avx2"])
+def test_every_contender_was_measured_in_every_setting_in_turn(results):
     assert set(benchmark.LABELS) == {*CONTENDERS, "batch"}
-    turns = [(row["repeat"], row["setting"], row["contender"]) for row in RESULTS["rows"]]
+    turns = [(row["repeat"], row["setting"], row["contender"]) for row in results["rows"]]
     repeats = range(max(repeat for repeat, *_ in turns) + 1)
     assert len(repeats) >= 3
     assert turns == [(r, s, c) for r in repeats for s in benchmark.SETTINGS for c in benchmark.LABELS]
@@ -68,6 +72,7 @@ def test_every_contender_was_measured_in_every_setting_in_turn():
 def test_the_page_on_speed_shows_the_committed_measurements():
     page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
     assert benchmark.table(RESULTS) in page
+    assert benchmark.table(WITHOUT_AVX512) in page
     assert gpu.table(ON_A_GPU) in page
     assert gpu.sentence(ON_A_GPU) in page
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from study.samples import Pair, Sample, late_accuracy
+from study.samples import Pair, Sample, difference_of_means, late_accuracy
 from tests.made_up import accuracies, confidence, few_examples
 
 # Samples
@@ -91,6 +91,18 @@ def test_flipping_signs_agrees_with_the_t_test_where_numbers_are_normal():
 
 
 # Pairs
+
+
+def test_samples_that_share_nothing_are_compared_by_welchs_formulas():
+    first, second = Sample((0.90, 0.91, 0.92, 0.91)), Sample((0.88, 0.89, 0.84))
+    parts = [sample.deviation**2 / sample.num_seeds for sample in (first, second)]
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 3 + parts[1] ** 2 / 2)
+    error = sum(parts) ** 0.5
+    difference, (low, high), p = difference_of_means(first, second)
+    half = stats.t.isf(0.025, freedom) * error
+    assert difference == pytest.approx(first.mean - second.mean)
+    assert (low, high) == pytest.approx((difference - half, difference + half))
+    assert p == pytest.approx(2 * stats.t.sf(difference / error, freedom))
 
 
 def test_a_difference_is_taken_seed_by_seed_and_less_the_margin_is_the_excess():

@@ -140,6 +140,21 @@ def test_a_caption_of_a_trial_sets_nothing_beside_the_reported_number_in_points(
     assert sentences.caption(result) == "A change. Test accuracy: reported 0.8500, in this trial 0.5000 with seed 0."
 
 
+def test_what_was_chosen_beyond_the_report_is_compared_with_figure_9():
+    stated = claims.load()
+    search = stated.beyond["within_cost"]
+    chosen, final = search.candidates[search.chosen], stated.figures["figure_9"].setting
+    records = [made_up_record(chosen, seed, 0.9 + 0.001 * (seed % 2)) for seed in range(6)]
+    few = [made_up_record(final, seed, 0.88 + 0.001 * (seed % 2)) for seed in range(2)]
+    assert sentences.gain_beyond(study_of(records + few)) is None
+    enough = [made_up_record(final, seed, 0.88 + 0.001 * (seed % 2)) for seed in range(6)]
+    said = sentences.gain_beyond(study_of(records + enough)).data
+    assert said == (
+        f"Beside Figure 9's mean over 6 seeds that is +2.00 points {search.limit} (95 % interval +1.93 to +2.07, "
+        "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.001), by Welch's test."
+    )
+
+
 # A trial, and a user's own runs
 
 
@@ -149,6 +164,7 @@ def test_a_trial_says_so_and_says_nothing_of_the_reports_numbers_and_claims():
     assert said.startswith("**Trial: num_epochs 3, weight_decay 0.00001.** ")
     assert (sentences.results_summary(study), sentences.claims_summary(study)) == (None, None)
     assert (figure_verdict("figure_4", study), beyond_verdict(study)) == (None, None)
+    assert sentences.gain_beyond(study) is None
     assert figures.show_numbers(study) is None
     for table in (tables.numbers_table(study), tables.comparisons_table(study)):
         rows = [row.split(" | ") for row in table.data.splitlines()[2:]]

@@ -226,7 +226,8 @@ def test_a_candidate_is_listed_with_its_widths_epochs_and_all_parameters_of_its_
     table = tables.beyond_table(study_of(records)).data
     row = f"| Figure 9 | 256, 128, 64, 32, 16 | 15 | {linear + norms:,} | 1.00 | 0.8800 | 1 | – |"
     assert row in table
-    (chosen,) = [line for line in table.splitlines() if line.startswith("| **Narrow long flip erase** |")]
+    title = search.chosen.replace("_", " ").capitalize()
+    (chosen,) = [line for line in table.splitlines() if line.startswith(f"| **{title}** |")]
     assert chosen.endswith(" | – | 0 | 0.9000 |")
     candidates = sum(len(search.candidates) for search in claims.load().beyond.values())
     assert len(table.splitlines()) == 2 + candidates
