@@ -260,34 +260,32 @@ def own_runs(study):
 def provenance(study):
     """Say of each kind of processor how many runs it made, what these cost, and with which versions.
 
-    The cost counts multiplications and additions as one, backward as twice forward.
+    The cost is in 10¹⁵ multiplications, backward as twice forward; the version that of the training code.
     """
     by_processor = {}
     for record in study.records:
         by_processor.setdefault(record["processor"] or record["device"], []).append(record)
 
-    def row(title, value):
-        return [title, *(value(records) for records in by_processor.values())]
-
-    def versions(column):
-        return lambda records: ", ".join(sorted({str(record[column]) for record in records}))
+    def versions(records, column):
+        return ", ".join(sorted({str(record[column]) for record in records}))
 
     def arithmetic(records):
         images = [record["train_limit"] - record["num_validation"] for record in records]
         return 3 * sum(training_cost(record) * number for record, number in zip(records, images, strict=True))
 
     rows = [
-        row("Runs", lambda records: f"{len(records):,}"),
-        row("Seeds", lambda records: _from_to(record["seed"] for record in records)),
-        row("Epochs", lambda records: f"{sum(record['num_epochs'] for record in records):,}"),
-        row("Multiplications, in 10¹⁵", lambda records: f"{arithmetic(records) / 1e15:,.1f}"),
-        row("Python", versions("python")),
-        row("PyTorch", versions("torch")),
-        row("torchvision", versions("torchvision")),
-        row("NumPy", versions("numpy")),
-        row("Version of the training code", versions("training_version")),
+        [
+            name,
+            f"{len(records):,}",
+            _from_to(record["seed"] for record in records),
+            f"{sum(record['num_epochs'] for record in records):,}",
+            f"{arithmetic(records) / 1e15:,.1f}",
+            *(versions(records, column) for column in ("python", "torch", "torchvision", "numpy", "training_version")),
+        ]
+        for name, records in by_processor.items()
     ]
-    return markdown_table(["What ", *by_processor], rows)
+    software = ["Python", "PyTorch", "torchvision", "NumPy", "Version"]
+    return markdown_table(["Processor ", "Runs", "Seeds", "Epochs", "Cost", *software], rows)
 
 
 def _from_to(numbers):
