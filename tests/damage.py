@@ -219,7 +219,9 @@ def claims_family(folder, choice):
     path = folder / "claims.yaml"
     shutil.copy(claims.CLAIMS, path)
     text = path.read_text(encoding="utf-8")
-    code = re.sub(r"#.*|(claim|change): .*", lambda found: "-" * len(found[0]), text)  # without comments and sentences
+    code = re.sub(
+        r"#.*|(claim|change): .*|(?<=ours: ).*", lambda found: "-" * len(found[0]), text
+    )  # without comments and sentences
     fixed = [key for key in re.finditer(r"\b(\w+): (?!\[\{)", code) if key[1] in FIXED]
     doubled = [*re.finditer(r"(?m)^ *(\w+): *", code), *re.finditer(r"\{(\w+): ", code)]
     numbers = re.finditer(r"(?<=[ \[])\d[\d.]*(?=[,\]}\n])", code)
