@@ -219,9 +219,8 @@ def claims_family(folder, choice):
     path = folder / "claims.yaml"
     shutil.copy(claims.CLAIMS, path)
     text = path.read_text(encoding="utf-8")
-    code = re.sub(
-        r"#.*|(claim|change): .*|(?<=ours: ).*", lambda found: "-" * len(found[0]), text
-    )  # without comments and sentences
+    words = r"#.*|(claim|change): .*|(?<=ours: ).*"  # comments and sentences
+    code = re.sub(words, lambda found: "-" * len(found[0]), text)
     fixed = [key for key in re.finditer(r"\b(\w+): (?!\[\{)", code) if key[1] in FIXED]
     doubled = [*re.finditer(r"(?m)^ *(\w+): *", code), *re.finditer(r"\{(\w+): ", code)]
     numbers = re.finditer(r"(?<=[ \[])\d[\d.]*(?=[,\]}\n])", code)
