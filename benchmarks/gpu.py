@@ -159,10 +159,10 @@ def expected_seconds(job):
 
 def run_protocol(folder, deadline, device="cuda"):
     """Make the protocol's missing runs, the most important first, those that will be done by the deadline."""
-    table = folder / TABLE
+    path = folder / TABLE
     here, changes = (device, processor(device)), {"device": device, "runs_folder": str(folder)}
-    records = read_records(ROOT / "figures" / TABLE) + read_records(table)
-    missing = protocol.missing_runs(claims.load(), records, here, changes)
+    made = read_records(ROOT / "figures" / TABLE) + read_records(path)
+    missing = protocol.missing_runs(claims.load(), made, here, changes)
 
     def jobs():
         for job in share_out(missing):
@@ -182,7 +182,7 @@ def run_protocol(folder, deadline, device="cuda"):
                 print(f"{job}: FAILED, {error!r}"[:500], flush=True)
                 continue
             records, seconds = future.result()
-            merge(table, records)
+            merge(path, records)
             print(f"{job}: {seconds:.1f} s", flush=True)
 
 
