@@ -117,5 +117,7 @@ def test_stock_pdf_by_latex_has_drawings_and_captions(executed, name):
 @pytest.mark.parametrize("name", SHOWN)
 def test_stock_pdf_by_chromium_has_captions(executed, chromium, name):
     root = ["--disable-chromium-sandbox"] if os.geteuid() == 0 else []
-    pdf, _ = convert(executed / f"{name}.ipynb", "webpdf", *root)
+    # On a busy machine half of the page has not been read yet when it is printed: docs/pdf.md.
+    patient = "--WebPDFExporter.page_render_timeout=10000"
+    pdf, _ = convert(executed / f"{name}.ipynb", "webpdf", patient, *root)
     check_text(pdf, name)
