@@ -112,27 +112,26 @@ class Study:
         seeds = set.intersection(*(self._planned_seeds.get(protocol.training(setting), set()) for setting in settings))
         paired = [{} for _ in settings]
         for records in self._fresh_records:
-            runs = [{record["seed"]: record for record in select(records, setting)} for setting in settings]
+            runs = [_runs_by_seed(records, setting) for setting in settings]
             for seed in seeds.intersection(*runs).difference(paired[0]):
                 for by_seed, own in zip(paired, runs, strict=True):
                     by_seed[seed] = own[seed]
         if seeds and len(paired[0]) == len(seeds):
             return [dict(sorted(by_seed.items())) for by_seed in paired], True
-        return [{record["seed"]: record for record in select(self._earlier, setting)} for setting in settings], False
+        return [_runs_by_seed(self._earlier, setting) for setting in settings], False
 
     @cached_property
     def _fresh_records(self):
-        """The records with the protocol's seeds: a list for each kind of processor, the one with the most first."""
-        by_kind = {}
-        for record in self.records:
-            if record["seed"] in self.claims.protocol.seeds:
-                by_kind.setdefault(made_on(record), []).append(record)
-        return sorted(by_kind.values(), key=len, reverse=True)
+        """Records with the protocol's seeds by training: a dict for each kind of processor, the largest first."""
+        fresh = [record for record in self.records if record["seed"] in self.claims.protocol.seeds]
+        by_kind = sorted(_grouped(fresh, made_on).values(), key=len, reverse=True)
+        return [_grouped(records, protocol.training) for records in by_kind]
 
     @cached_property
     def _earlier(self):
-        """The records whose seeds planned the protocol."""
-        return [record for record in self.records if record["seed"] not in self.claims.protocol.seeds]
+        """The records whose seeds planned the protocol, by training."""
+        earlier = [record for record in self.records if record["seed"] not in self.claims.protocol.seeds]
+        return _grouped(earlier, protocol.training)
 
     @cached_property
     def _planned_seeds(self):
@@ -187,7 +186,8 @@ class Study:
     @cached_property
     def comparisons_by_earlier_seeds(self):
         """What the runs said that planned the protocol."""
-        return verdicts.judge_comparisons(replace(self, records=self._earlier))
+        earlier = [record for records in self._earlier.values() for record in records]
+        return verdicts.judge_comparisons(replace(self, records=earlier))
 
     @cached_property
     def effects(self):
@@ -250,6 +250,20 @@ class Study:
     def write_verdicts(self, folder):
         """Leave the verdicts in a folder of figures, as `verdicts.json`."""
         write_at_once(folder / VERDICTS, json.dumps(self.verdicts, indent=1, ensure_ascii=False) + "\n")
+
+
+def _grouped(records, key):
+    """Group records by what a function gives for them: a dict of lists."""
+    groups = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def _runs_by_seed(by_training, setting):
+    """Pick the runs of a setting from records that are grouped by training: a dict from seed to record."""
+    records = by_training.get(protocol.training(setting), [])
+    return {record["seed"]: record for record in select(records, setting)}
 
 
 def _number(number):
