@@ -1,7 +1,7 @@
 """The verdicts on the claims: which runs count, how they are compared, and a second, literal version of the rule."""
 
 import math
-from collections import Counter
+from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
@@ -352,11 +352,13 @@ def late_by_seed(records, claim):
 def test_the_verdicts_on_the_committed_records_are_those_of_the_rule_taken_literally(committed):
     literally, names = [], []
     fresh = set(range(100, 132))
-    kinds = Counter(made_on(record) for record in committed.records if record["seed"] in fresh)
+    earlier, of_kinds = [], defaultdict(list)
+    for record in committed.records:
+        (of_kinds[made_on(record)] if record["seed"] in fresh else earlier).append(record)
     for claim in CLAIMS.comparisons.values():
-        runs = late_by_seed([r for r in committed.records if r["seed"] not in fresh], claim)
-        for kind in sorted(kinds, key=kinds.get):  # the one that made the most comes last, and counts
-            of_kind = late_by_seed([r for r in committed.records if r["seed"] in fresh and made_on(r) == kind], claim)
+        runs = late_by_seed(earlier, claim)
+        for records in sorted(of_kinds.values(), key=len):  # the kind that made the most comes last, and counts
+            of_kind = late_by_seed(records, claim)
             whole = fresh.intersection(*of_kind.values())
             for setting, own in of_kind.items():
                 runs[setting] |= {seed: own[seed] for seed in whole}
