@@ -12,6 +12,7 @@ from report import figures, sentences, tables
 from report.verdict import beyond_verdict, figure_verdict
 from study import claims, protocol, rule, signals
 from study.samples import Pair, Sample
+from study.selection import Selection
 from study.study import Study
 from tests.made_up_results import (
     PAIR,
@@ -332,6 +333,17 @@ def test_effects_take_three_seeds():
     records = factorial_study().records
     for study in (study_of([]), study_of([record for record in records if record["seed"] < 2])):
         assert "takes 3 seeds" in sentences.effects_sentence(study).data
+
+
+def test_what_choosing_gained_and_promised_is_said_of_the_sweep_with_most():
+    small = Selection("a", 2, (0, 1), by_test=(0.8, 0.81), by_validation=(0.8, 0.81), by_test_elsewhere=(0.8, 0.81))
+    large = Selection("b", 2, (0, 1), (0.8, 0.81), by_validation=(0.79, 0.8), by_test_elsewhere=(0.78, 0.79))
+    text = sentences.selection_sentence(study_with(selections=[small, large])).data
+    assert "gained at most +1.00 points over choosing by held-out ones, with 1 of 2 intervals above 0" in text
+    assert text.endswith(
+        "up to +2.00 points more than its setting gives with other seeds, with 1 of 2 intervals above 0."
+    )
+    assert sentences.selection_sentence(study_with(selections=[])) is None
 
 
 def test_the_sentence_on_images_counts_who_is_recognised():
