@@ -30,6 +30,7 @@ from common.batches import batches_for, check_loading, check_training, check_who
 from common.curves import LiveCurve, describe, somebody_is_looking
 from common.device import get_device
 from common.errors import Interrupted, UserError
+from common.interrupts import never_lost
 from common.parameters import SCHEDULES
 from fast.forward import forward_of
 from fast.step import TrainingStep, keep_freed_memory
@@ -121,8 +122,7 @@ class Batches:
         return math.ceil(len(self.labels) / self.batch_size)
 
     def __iter__(self):
-        order, numbers = self.draw_epoch()
-        order, numbers = order.to(self.labels.device), numbers.to(self.labels.device)
+        order, numbers = (drawn.to(self.labels.device) for drawn in self.draw_epoch())
         for start in range(0, len(order), self.batch_size):
             rows = slice(start, start + self.batch_size)
             yield self.batch(order[rows], numbers[rows])
@@ -229,6 +229,7 @@ def get_scheduler(name, optimizer, num_steps):
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, num_steps, cycle_momentum=False)
 
 
+@never_lost()
 def train(net, train_iter, test_iter, loss, num_epochs, optimizer, scheduler=None):
     """Train a network, showing the curve as it grows if somebody is looking, else printing a line an epoch.
 

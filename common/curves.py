@@ -134,6 +134,7 @@ class LiveCurve:
         self.num_epochs, self.num_batches = num_epochs, num_batches
         self.num_done = 0  # epochs
         self.started = self.told = time.monotonic()
+        self.next_drawing = 0  # when it is worth its time
         self.line = display({"text/plain": self._progress(0)}, raw=True, display_id=True)
         self.curve = display(self._drawing([]), raw=True, display_id=True)
 
@@ -144,14 +145,18 @@ class LiveCurve:
             self.line.update({"text/plain": self._progress(number)}, raw=True)
 
     def on_epoch(self, history):
-        """Take notice of the end of an epoch."""
+        """Take notice of the end of an epoch: the curve grows, if drawing takes a tenth of the time at most."""
         self.num_done = len(history)
+        started, is_last = time.monotonic(), self.num_done == self.num_epochs
+        if started < self.next_drawing and not is_last:
+            return
         self.curve.update(self._drawing(history), raw=True)
         text = self._progress(0)
-        if self.num_done == self.num_epochs:
+        if is_last:
             taken = formatting.minutes(time.monotonic() - self.started)
             text = f"{formatting.count(self.num_epochs, 'epoch')} in {taken}: {describe(history[-1])}"
         self.line.update({"text/plain": text}, raw=True)
+        self.next_drawing = time.monotonic() + 9 * (time.monotonic() - started)
 
     def _progress(self, number):
         text = f"epoch {self.num_done + 1} of {self.num_epochs}"

@@ -9,6 +9,7 @@ from IPython.display import Markdown, display
 
 from common.curves import show
 from common.formatting import count, interval, minutes, points, spread
+from common.interrupts import never_lost
 from common.parameters import ParameterError
 from report.drawings import draw_claim
 from report.verdict import WORDS, committed_claim, in_words, remark
@@ -117,6 +118,7 @@ class ClaimTest:
         took = f"about **{minutes(seconds(missing))}** on one core of the machine in `figures/benchmark.json`"
         return Markdown(f"{text}. Time: {took}, {times}.")
 
+    @never_lost()
     def run(self):
         """Train what is missing, seed by seed, and show the differences as they come.
 

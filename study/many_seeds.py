@@ -11,6 +11,7 @@ import torch
 
 import my_utils as mu
 from common.account import Account, state_of, state_of_net
+from common.interrupts import never_lost
 from fast.stack import Stack
 from fast.step import TrainingStep, keep_freed_memory
 from study.record import write_record
@@ -18,6 +19,7 @@ from study.record import write_record
 EVALUATED = 1000  # images that are not trained on, at a time
 
 
+@never_lost()
 def train_many(setting, seeds, on_epoch=None):
     """Train the seeds of a setting.
 

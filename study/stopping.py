@@ -1,5 +1,6 @@
 """Stop a batch: by Ctrl-C, by a kill, or by closing its terminal; what it has started ends with it."""
 
+import _thread
 import os
 import signal
 import threading
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
 from jupyter_core.utils import ensure_event_loop
+
+from common.interrupts import never_lost
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 OF_TERMINALS = [number for number in SIGNALS if number != signal.SIGTERM]  # sent to workers as well
@@ -28,15 +31,17 @@ class Stopped(KeyboardInterrupt):
 @contextmanager
 def stoppable():
     """Let a signal raise `Stopped` in a block; further ones are ignored while that cleans up, but for a Ctrl-C."""
+    raised = []
 
     def stop(number, frame):
-        for other in SIGNALS:
-            signal.signal(other, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
-        os.write(2, b"stopping ...\n")  # printing is not allowed here
-        raise Stopped(number)
+        if not raised:
+            raised.append(number)
+            os.write(2, b"stopping ...\n")  # printing is not allowed here
+            raise Stopped(number)
+        if number == signal.SIGINT:
+            os._exit(128 + number)
 
-    with _handled_by(stop):
+    with _handled_by(stop), never_lost(lambda: _thread.interrupt_main(raised.pop())):
         yield
 
 
