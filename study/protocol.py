@@ -65,7 +65,8 @@ def runs(claims):
 def missing_runs(claims, records, kind, changes):
     """List the protocol's runs that a kind of processor has to make, where no kind has made all that go together.
 
-    Those of one claim go together, seed by seed, since they are compared. The most important come first.
+    Those of one claim go together, seed by seed, since they are compared; so do the factorial's, and those of a sweep
+    with images held out. The most important come first.
 
     Args:
         claims: a `claims.Claims`.
@@ -80,11 +81,12 @@ def missing_runs(claims, records, kind, changes):
     for record in records:
         made.setdefault(made_on(record), set()).add(_experiment(record))
     planned = runs(claims)
-    deciding = {training(run.setting): run for run in planned if run.decides}
-    groups = [[deciding[training(setting)] for _, setting in group] for group in _groups(claims)]
+    longest = {training(run.setting): run for run in reversed(planned)}
+    compared = [*((group, claims.protocol.seeds) for group in _groups(claims)), *_groups_besides(claims)]
+    groups = [([longest[training(setting)] for _, setting in group], seeds) for group, seeds in compared]
     missing = {}
-    for group in [*groups, *([run] for run in planned if not run.decides)]:
-        for seed in group[0].seeds:
+    for group, seeds in [*groups, *(([run], run.seeds) for run in planned if not run.decides)]:
+        for seed in seeds:
             together = {_experiment(run.setting | {"seed": seed}): run for run in group}
             if not any(together.keys() <= experiments for experiments in made.values()):
                 missing |= {key: (run, seed) for key, run in together.items() if key not in made[kind]}
@@ -102,6 +104,16 @@ def _groups(claims):
     by_cost = sorted(claims.comparisons.values(), key=lambda claim: _cost(claim, of_figures))
     reported = [[(sweep.notebook, row.setting)] for sweep in claims.sweeps.values() for row in sweep.reported]
     return [*figures, *(claim.runs for claim in by_cost), *reported]
+
+
+def _groups_besides(claims):
+    """List what is compared though it decides no claim: groups as of `_groups`, each with its seeds."""
+    sweeps = [claims.sweeps[name] for name in claims.held_out]
+    groups = {
+        "factorial": [sweep_settings("factorial", claims)],
+        "held_out": [[(sweep.notebook, setting) for setting in sweep.held_out] for sweep in sweeps],
+    }
+    return [(group, seeds) for name, seeds in claims.protocol.besides.items() for group in groups.get(name, [])]
 
 
 def _cost(claim, done):

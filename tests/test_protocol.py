@@ -139,6 +139,20 @@ def test_what_a_claim_lacks_is_run_with_all_it_is_compared_with_on_one_kind_of_p
     ]
 
 
+COMPARED_BESIDES = {"factorial": [setting for _, setting in CLAIMS.factorial.runs]} | {
+    name: CLAIMS.sweeps[name].held_out for name in CLAIMS.held_out
+}
+
+
+@pytest.mark.parametrize("settings", COMPARED_BESIDES.values(), ids=COMPARED_BESIDES)
+def test_what_is_compared_though_it_decides_nothing_is_on_one_kind_of_processor_as_well(settings):
+    there = records_of(RUNS, CLAIMS.protocol.seeds, THERE)
+    lost = pairs(settings[1:2], [105, 107])
+    there = [r for r in there if (protocol.training(r), r["seed"]) not in lost]
+    assert missing(there, THERE) == lost
+    assert missing(there, HERE) == pairs(settings, [105, 107])
+
+
 # By the batch
 
 
