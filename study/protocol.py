@@ -108,12 +108,14 @@ def _groups(claims):
 
 def _groups_besides(claims):
     """List what is compared though it decides no claim: groups as of `_groups`, each with its seeds."""
-    sweeps = [claims.sweeps[name] for name in claims.held_out]
-    groups = {
-        "factorial": [sweep_settings("factorial", claims)],
-        "held_out": [[(sweep.notebook, setting) for setting in sweep.held_out] for sweep in sweeps],
-    }
-    return [(group, seeds) for name, seeds in claims.protocol.besides.items() for group in groups.get(name, [])]
+    groups = []
+    for name, seeds in claims.protocol.besides.items():
+        if name == "factorial":
+            groups.append((sweep_settings(name, claims), seeds))
+        if name == "held_out":
+            sweeps = [claims.sweeps[sweep] for sweep in claims.held_out]
+            groups += [([(sweep.notebook, setting) for setting in sweep.held_out], seeds) for sweep in sweeps]
+    return groups
 
 
 def _cost(claim, done):
