@@ -1,13 +1,12 @@
 """Plan a batch: which runs some figures and sweeps come to, with every parameter checked before any kernel starts."""
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 from common import ROOT
 from common.errors import UserError
 from common.parameters import AUGMENTATIONS, check_names, check_parameters
-from model import count_multiply_adds, get_possible_patches
 from study import claims, notebooks
 from study.record import determinants, device_kind, run_key
 from study.table import can_be_cut
@@ -48,7 +47,6 @@ class Run:
         cost += 14 / self.parameters["batch_size"]
         if self.parameters["batch_norm"] and (self.parameters["norm_axis"] == 2 or self.parameters["norm_after_relu"]):
             cost *= 2.9  # only `Net` itself computes it
-        cost *= multiply_adds(self.parameters) / _of_figure_4()
         cost += sum(AUGMENTATIONS[name] for name in self.parameters["augmentation"])
         return cost * self.parameters["train_limit"] / 60000 + 0.1
 
@@ -192,16 +190,6 @@ def plan(figures, sweeps, seeds, overrides, runs_folder):
         ]
         runs |= {run.key: run for run in planned}
     return list(runs.values())
-
-
-def multiply_adds(setting):
-    """Count the multiplications of one image's way through a setting's network."""
-    return count_multiply_adds(*get_possible_patches(784)[setting["patching"]], setting["num_hidden"], 10)
-
-
-@cache
-def _of_figure_4():
-    return multiply_adds(notebooks.defaults("figure_4"))
 
 
 def sweep_names():

@@ -9,7 +9,6 @@ from model import Net, count_multiply_adds
 from report.tables import training_cost
 from reproduce import main
 from study import claims, notebooks
-from study.plan import START, Run
 from study.record import record_key, run_key
 from study.study import Study
 from study.table import read_records, select
@@ -99,12 +98,6 @@ def test_the_counted_multiplications_are_those_of_the_linear_layers(patches, num
             module.register_forward_hook(lambda m, _, output: counted.append(output.numel() * m.in_features))
     net(torch.rand(1, 1, 28, 28))
     assert count_multiply_adds(*patches, num_hidden, 10) == sum(counted)
-
-
-def test_a_run_of_a_network_with_a_fifth_of_the_arithmetic_is_expected_to_end_sooner():
-    narrow = FIGURE_9 | {"num_hidden": [256, 16, 16, 64, 32]}
-    assert training_cost(narrow) < training_cost(FIGURE_9) / 5
-    assert START < Run("beyond", narrow).seconds < Run("figure_9", FIGURE_9).seconds / 3
 
 
 def test_the_command_line_offers_the_candidates_and_the_chosen_ones(capsys):
