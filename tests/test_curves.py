@@ -209,6 +209,15 @@ def test_a_live_curve_of_batches_that_nobody_has_counted_says_what_it_knows(live
     assert shown["line"][1:] == ["epoch 1 of 2, batch 7", "epoch 2 of 2, 0:10 left"]
 
 
+def test_a_live_curve_grows_as_long_as_drawing_takes_a_tenth_of_the_time_and_ends_complete(live, monkeypatch):
+    curve, shown = live(30)
+    monkeypatch.setattr(curves, "drawing", lambda figure, alt: curve.wait(0.5) or {"image/svg+xml": figure})
+    for epoch in range(1, 31):
+        curve.wait(1)  # second, that the epoch takes
+        curve.on_epoch(HISTORY[:1] * epoch)
+    assert [len(figure.axes[0].lines[0].get_xdata()) for figure in shown["curve"][1:]] == [1, 6, 11, 16, 21, 26, 30]
+
+
 def test_a_live_curve_is_there_before_the_first_epoch_and_its_axes_stay(live):
     curve, shown = live(2)
     for end in (1, 2):

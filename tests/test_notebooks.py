@@ -183,7 +183,7 @@ def test_who_opens_a_notebook_by_hand_sees_a_live_curve_and_leaves_the_record_of
     updates = [message["content"]["data"] for message in messages if message["msg_type"] == "update_display_data"]
     curves = [data for data in updates if "image/svg+xml" in data]
     lines = [data["text/plain"] for data in updates if data not in curves]
-    assert len(curves) == 3
+    assert len(curves) in (2, 3)  # of the first and the last epoch, and between them if drawing is quick
     assert lines[-1].startswith("3 epochs in 0:0")
     assert not [message for message in messages if message["msg_type"] == "stream"]
     (path,) = tmp_path.glob("*.json")
