@@ -4,6 +4,7 @@ import base64
 import gc
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -160,6 +161,14 @@ def shared_folder(tmp_path_factory):
     """Return a temporary folder that all processes that run tests share."""
     folder = tmp_path_factory.getbasetemp()
     return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture
+def interrupts():
+    """Let interrupts raise, which pytest's workers ignore."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
 
 
 @pytest.fixture(scope="module")

@@ -72,14 +72,6 @@ def send_while_an_object_is_freed(number):
     time.sleep(1)
 
 
-@pytest.fixture
-def interrupts():
-    """Let interrupts raise, which pytest's workers ignore."""
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, usual)
-
-
 def test_an_interrupt_that_comes_while_python_frees_an_object_stops_a_training_all_the_same(interrupts, capsys):
     class Batches(list):
         def __iter__(self):

@@ -157,10 +157,8 @@ def test_run_pressed_while_a_training_stops_does_not_undo_the_stop(training, mon
     assert (training.run_button.disabled, training.stop_button.disabled) == (False, True)
 
 
-def test_in_colab_a_click_lasts_as_long_as_its_training_and_an_interrupt_stops_it(training, monkeypatch, request):
+def test_in_colab_a_click_lasts_as_long_as_its_training_and_an_interrupt_stops_it(training, monkeypatch, interrupts):
     monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest's workers ignore it
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual))
     training.run_button.click()
     assert training.status.value.startswith("Done, epoch 2 of 2")
     training.set_parameters({"num_epochs": 1000})
