@@ -1,6 +1,7 @@
 """The report's drawings: every function takes a study, or a part of one, and returns a `matplotlib.figure.Figure`."""
 
 import math
+from itertools import cycle
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +15,8 @@ from study import signals
 from study.outcomes import LEAST_SEEDS
 from study.record import history
 from study.reported import by_chance, report_steps
+
+CHANGES = {"RandomAffine": "shifts", "RandomHorizontalFlip": "flips", "RandomErasing": "erasing"}  # in a legend
 
 
 def draw_result(result):
@@ -234,6 +237,33 @@ def draw_effects(study):
             ncols=2,
         )
     return figure
+
+
+def draw_candidates(candidates):
+    """Draw the held-out accuracy of each of some `Candidate`, seeds as dots and their mean as a mark, against cost."""
+    kinds = {}
+    for candidate in candidates:
+        changes = " + ".join(CHANGES[name] for name in candidate.setting["augmentation"])
+        kinds.setdefault(changes or "unchanged", []).append(candidate)
+    with styled(**{"font.size": 8}):
+        figure = Figure(figsize=(6.3, 2.9), layout="constrained")
+        axes = figure.add_subplot()
+        for marker, (changes, group) in zip(cycle("o^sD"), kinds.items()):
+            (line,) = axes.plot(*_costs_and_means(group), marker, markersize=5, label=changes)
+            for candidate in group:
+                seeds = candidate.validation.accuracies
+                axes.plot([candidate.cost] * len(seeds), seeds, ".", color=line.get_color(), alpha=0.5, markersize=3)
+        chosen = _costs_and_means(candidate for candidate in candidates if candidate.is_chosen)
+        axes.plot(*chosen, "o", color="0.2", markersize=10, fillstyle="none", label="chosen")
+        axes.set(xlabel="arithmetic of a training, that of Figure 9 being 1", ylabel="held-out accuracy")
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+        figure.legend(title="training images", loc="outside right upper")
+    return figure
+
+
+def _costs_and_means(candidates):
+    return np.array([(candidate.cost, candidate.validation.mean) for candidate in candidates]).reshape(-1, 2).T
 
 
 def draw_classes():

@@ -13,6 +13,7 @@ from report import drawings
 from report.sentences import caption, counted
 from report.verdict import not_yet
 from study import signals
+from study.candidates import measured_candidates
 from study.reported import report_steps
 
 
@@ -153,4 +154,20 @@ def show_effects(study):
         f"{count(num_seeds, 'seed')}, {lines}.",
         "Effects on test accuracy in points: " + ", ".join(f"{e.name} {points(e.sample.mean)}" for e in effects) + ".",
         "H",
+    )
+
+
+def show_candidates(study):
+    """Display what the candidates beyond the report reach on held-out images, if there are runs of them."""
+    candidates = measured_candidates(study)
+    if not candidates:
+        return not_yet("the candidates")
+    means = [candidate.validation.mean for candidate in candidates]
+    return show_drawing(
+        drawings.draw_candidates(candidates),
+        "The candidates: accuracy on the held-out images, seeds as dots and their mean as a mark, against the "
+        "arithmetic of the training.",
+        f"A mark for each of {len(candidates)} candidates, by the changes of its training images; their accuracies go "
+        f"from {accuracy(min(means))} to {accuracy(max(means))}.",
+        "I",
     )

@@ -10,6 +10,7 @@ from report import drawings
 from report.typst_exporter import TypstPDFExporter
 from report.web import web_page
 from study import cluster, signals
+from study.candidates import measured_candidates
 from study.plan import BatchError
 from study.reported import report_steps
 from study.stopping import call_stoppably
@@ -58,6 +59,8 @@ def draw_all(study):
         figures["grid"] = drawings.draw_grid(study)
     if study.effects[0].sample.num_seeds:
         figures["effects"] = drawings.draw_effects(study)
+    if candidates := measured_candidates(study):
+        figures["candidates"] = drawings.draw_candidates(candidates)
     share, _ = study.share_recognised
     if share is not None:
         figures["images"] = drawings.draw_images(share)

@@ -7,7 +7,6 @@ from common.formatting import accuracy, changes, count, interval, p_equals, perc
 from report.verdict import WORDS, not_yet
 from study import reported, signals
 from study.outcomes import HOLDS, LEAST_SEEDS
-from study.samples import difference_of_means
 
 TOLERANCE = 0.015  # 1.5 points: how near a reported and a measured accuracy must lie to be called close
 
@@ -308,22 +307,3 @@ def images_sentence(study):
         f"{100 * disputed:.1f} % by a quarter to three quarters of them."
     )
     return Markdown(text if study.overrides else f"{text} What the changes of the report move is the rest.")
-
-
-def gain_beyond(study):
-    """Say by how much the chosen candidates differ from Figure 9; None while that has too few runs, or they all do."""
-    if study.overrides:
-        return None
-    final = study.sample_of(study.claims.figures["figure_9"].setting)
-    parts = []
-    for search, sample in study.chosen_beyond():
-        if min(sample.num_seeds, final.num_seeds) >= LEAST_SEEDS:
-            difference, ends, p = difference_of_means(sample, final)
-            parts.append(
-                f"{points(difference)} points {search.limit} (95 % interval {interval(ends, points)}, {p_equals(p)})"
-            )
-    if not parts:
-        return None
-    return Markdown(
-        f"Beside Figure 9's mean over {count(final.num_seeds, 'seed')} that is {' and '.join(parts)}, by Welch's test."
-    )

@@ -3,8 +3,6 @@
 import numpy as np
 from IPython.display import Markdown
 
-import model
-import my_utils as mu
 from common import fashion_mnist
 from common.formatting import (
     NOT_MEASURED,
@@ -19,6 +17,7 @@ from common.formatting import (
 )
 from report.verdict import MARKS, not_yet, remark
 from study import power
+from study.candidates import training_cost
 from study.outcomes import UNDECIDED
 from study.samples import Sample
 
@@ -199,44 +198,6 @@ def steps_table(study):
     ]
     head = ["Step ", "Gain", "Seeds and images", "p, images", "Single runs", "Disagree", "Predicted", "Measured"]
     return markdown_table(head, rows)
-
-
-def beyond_table(study):
-    """Say how far the network goes: each search's candidates by validation accuracy; the chosen ones are bold.
-
-    Test accuracies are those of the runs with all training images: of the chosen candidates, and of Figure 9.
-    """
-    final = study.claims.figures["figure_9"].setting
-    rows = []
-    for search in study.claims.beyond.values():
-        for name, held_out in search.held_out.items():
-            validation = Sample(tuple(record["validation_accuracies"][-1] for record in study.records_of(held_out)))
-            test = study.sample_of(search.candidates[name])
-            title = words(name).capitalize()
-            rows.append(
-                [
-                    f"**{title}**" if name == search.chosen else title,
-                    ", ".join(str(width) for width in held_out["num_hidden"]),
-                    f"{held_out['num_epochs']}",
-                    f"{_num_parameters(held_out):,}",
-                    f"{training_cost(held_out) / training_cost(final):.2f}",
-                    accuracy(validation.mean),
-                    f"{validation.num_seeds}",
-                    accuracy(test.mean),
-                ]
-            )
-    head = ["Candidate ", "Hidden units ", "Epochs", "Parameters", "Cost", "Validation", "Seeds", "Test"]
-    return markdown_table(head, rows)
-
-
-def _num_parameters(setting):
-    return sum(values.numel() for values in mu.net_of(setting).parameters())
-
-
-def training_cost(setting):
-    """Count the multiplications of a training, forward only: in each setting, backward takes about twice as many."""
-    patches = model.get_possible_patches(784)[setting["patching"]]
-    return model.count_multiply_adds(*patches, setting["num_hidden"], 10) * setting["num_epochs"]
 
 
 def own_runs(study):

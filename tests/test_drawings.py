@@ -14,6 +14,7 @@ from report import drawings, figures, network
 from report.publish import draw_all
 from report.sentences import caption
 from study import claims, signals
+from study.candidates import measured_candidates, training_cost
 from study.record import TRAINING_VERSIONS
 from study.study import Study
 from tests.made_up_results import SWITCHED_ON, factorial_study, grid_study, number, study_of_figures, study_with
@@ -86,7 +87,13 @@ def test_the_committed_figures_have_three_seeds_or_more_of_the_reports_settings(
 def test_a_folder_without_runs_gives_sentences_instead_of_drawings(tmp_path, shown):
     empty = Study.read(tmp_path)
     assert draw_all(empty).keys() == {"classes", "claims", "signals"}
-    for show in (figures.show_steps, figures.show_grid, figures.show_images, figures.show_effects):
+    for show in (
+        figures.show_steps,
+        figures.show_grid,
+        figures.show_images,
+        figures.show_effects,
+        figures.show_candidates,
+    ):
         assert "make sweeps" in show(empty).data
     figures.show_figure(empty, "figure_4")
     figures.show_added_figures(empty, after=1)
@@ -251,6 +258,42 @@ def test_the_steps_of_the_report_are_drawn_beside_the_effects():
     assert diamonds[names.index("weight decay")] == pytest.approx(1)
 
 
+def candidate_runs(accuracies, num_seeds):
+    """Make runs of some of the candidates without a limit, each with a held-out accuracy of its own."""
+    held_out = claims.load().beyond["no_limit"].held_out
+    return [
+        made_up_record(
+            held_out[name], seed, validation_accuracies=[accuracy + 0.001 * seed] * held_out[name]["num_epochs"]
+        )
+        for name, accuracy in accuracies.items()
+        for seed in range(num_seeds)
+    ]
+
+
+def test_candidates_are_drawn_at_their_cost_with_the_chosen_one_ringed(shown):
+    search = claims.load().beyond["no_limit"]
+    other = next(name for name in search.candidates if name != search.chosen)
+    study = study_of(candidate_runs({search.chosen: 0.904, other: 0.901}, num_seeds=3))
+    (axes,) = drawings.draw_candidates(measured_candidates(study)).axes
+    cost_of_figure_9 = training_cost(study.claims.figures["figure_9"].setting)
+    places = {
+        name: (training_cost(search.candidates[name]) / cost_of_figure_9, pytest.approx(mean))
+        for name, mean in {search.chosen: 0.905, other: 0.902}.items()
+    }
+    (ring,) = [line for line in axes.lines if line.get_label() == "chosen"]
+    assert list(zip(*ring.get_data(), strict=True)) == [places[search.chosen]]
+    marked = [
+        point for line in axes.lines if line.get_marker() in "o^sD" for point in zip(*line.get_data(), strict=True)
+    ]
+    assert all(place in marked for place in places.values())
+    seeds = [y for _, y in points_of(axes, ".")]
+    assert sorted(seeds) == pytest.approx([0.901, 0.902, 0.903, 0.904, 0.905, 0.906])
+    figures.show_candidates(study)
+    _, _, alt = about(shown)
+    assert alt.startswith("A mark for each of 2 candidates")
+    assert alt.endswith("from 0.9020 to 0.9050.")
+
+
 def test_effects_of_one_seed_have_no_intervals(shown):
     figures.show_effects(study_of([record for record in factorial_study().records if record["seed"] == 0]))
     assert "1 seed, too few for intervals." in about(shown)[1]
@@ -325,6 +368,7 @@ def test_drawings_that_the_report_does_not_have_get_letters(shown, committed, da
         "F": partial(figures.show_grid, study),
         "G": partial(figures.show_images, study),
         "H": partial(figures.show_effects, study),
+        "I": partial(figures.show_candidates, committed),
     }
     for letter, show in shows.items():
         show()

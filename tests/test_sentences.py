@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import made_up_record, study_of
 
-from report import figures, sentences, tables
+from report import beyond, figures, sentences, tables
 from report.verdict import beyond_verdict, figure_verdict
 from study import claims, protocol, rule, signals
+from study.candidates import training_cost
 from study.samples import Pair, Sample
 from study.selection import Selection
 from study.study import Study
@@ -147,13 +148,31 @@ def test_what_was_chosen_beyond_the_report_is_compared_with_figure_9():
     chosen, final = search.candidates[search.chosen], stated.figures["figure_9"].setting
     records = [made_up_record(chosen, seed, 0.9 + 0.001 * (seed % 2)) for seed in range(6)]
     few = [made_up_record(final, seed, 0.88 + 0.001 * (seed % 2)) for seed in range(2)]
-    assert sentences.gain_beyond(study_of(records + few)) is None
+    assert beyond.gain(study_of(records + few)) is None
     enough = [made_up_record(final, seed, 0.88 + 0.001 * (seed % 2)) for seed in range(6)]
-    said = sentences.gain_beyond(study_of(records + enough)).data
+    said = beyond.gain(study_of(records + enough)).data
     assert said == (
         f"Beside Figure 9's mean over 6 seeds that is +2.00 points {search.limit} (95 % interval +1.93 to +2.07, "
         "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.001), by Welch's test."
     )
+
+
+def test_the_cost_of_the_candidates_that_are_as_good_as_the_best_is_told():
+    stated = claims.load()
+    held_out = stated.beyond["no_limit"].held_out
+    names = ["longer_flip_erase", "wide_longer_flip_erase", "few_tokens_flip_erase"]
+    records = [
+        made_up_record(held_out[name], seed, validation_accuracies=[accuracy] * held_out[name]["num_epochs"])
+        for name, accuracy in zip(names, (0.903, 0.904, 0.9), strict=True)
+        for seed in range(3)
+    ]
+    final = training_cost(stated.figures["figure_9"].setting)
+    less, more = sorted(training_cost(held_out[name]) / final for name in names[:2])
+    assert beyond.saturation(study_of(records)).data == (
+        "On the held-out images the best of 3 candidates reaches 0.9040. Those less than 0.2 points below it, 2 with "
+        f"the best, take {less:.2g} to {more:.2g} times the arithmetic of Figure 9."
+    )
+    assert beyond.saturation(study_of(records[:2])) is None
 
 
 # A trial, and a user's own runs
@@ -165,7 +184,7 @@ def test_a_trial_says_so_and_says_nothing_of_the_reports_numbers_and_claims():
     assert said.startswith("**Trial: num_epochs 3, weight_decay 0.00001.** ")
     assert (sentences.results_summary(study), sentences.claims_summary(study)) == (None, None)
     assert (figure_verdict("figure_4", study), beyond_verdict(study)) == (None, None)
-    assert sentences.gain_beyond(study) is None
+    assert (beyond.gain(study), beyond.saturation(study)) == (None, None)
     assert figures.show_numbers(study) is None
     for table in (tables.numbers_table(study), tables.comparisons_table(study)):
         rows = [row.split(" | ") for row in table.data.splitlines()[2:]]

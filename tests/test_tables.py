@@ -10,7 +10,7 @@ from scipy import stats
 import model
 from common import fashion_mnist
 from common.formatting import interval, points
-from report import tables
+from report import beyond, tables
 from report.verdict import MARKS, not_yet
 from study import claims, power
 from study.outcomes import CONTRADICTED, EQUAL, HOLDS, UNDECIDED, UNTESTED
@@ -223,7 +223,7 @@ def test_a_candidate_is_listed_with_its_widths_epochs_and_all_parameters_of_its_
         made_up_record(search.held_out["figure_9"], 0, validation_accuracies=[0.88] * 15),
         *(made_up_record(search.candidates[search.chosen], seed, 0.9) for seed in range(2)),
     ]
-    table = tables.beyond_table(study_of(records)).data
+    table = beyond.candidates_table(study_of(records)).data
     row = f"| Figure 9 | 256, 128, 64, 32, 16 | 15 | {linear + norms:,} | 1.00 | 0.8800 | 1 | – |"
     assert row in table
     title = search.chosen.replace("_", " ").capitalize()

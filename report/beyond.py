@@ -1,0 +1,71 @@
+"""The report's section beyond the report: its sentences, and the table of its candidates."""
+
+from IPython.display import Markdown
+
+import my_utils as mu
+from common.formatting import accuracy, count, interval, p_equals, points, words
+from report.tables import markdown_table
+from study.candidates import judge_candidates, measured_candidates
+from study.outcomes import LEAST_SEEDS
+from study.samples import difference_of_means
+
+
+def gain(study):
+    """Say by how much the chosen candidates differ from Figure 9; None while that has too few runs, or they all do."""
+    if study.overrides:
+        return None
+    final = study.sample_of(study.claims.figures["figure_9"].setting)
+    parts = []
+    for search, sample in study.chosen_beyond():
+        if min(sample.num_seeds, final.num_seeds) >= LEAST_SEEDS:
+            difference, ends, p = difference_of_means(sample, final)
+            parts.append(
+                f"{points(difference)} points {search.limit} (95 % interval {interval(ends, points)}, {p_equals(p)})"
+            )
+    if not parts:
+        return None
+    return Markdown(
+        f"Beside Figure 9's mean over {count(final.num_seeds, 'seed')} that is {' and '.join(parts)}, by Welch's test."
+    )
+
+
+def saturation(study):
+    """Say how much the costs of those candidates differ that are about as good as the best; None for a trial."""
+    candidates = [each for each in measured_candidates(study) if each.validation.num_seeds >= LEAST_SEEDS]
+    if study.overrides or not candidates:
+        return None
+    best, epsilon = max(candidate.validation.mean for candidate in candidates), study.claims.protocol.epsilon
+    costs = [candidate.cost for candidate in candidates if candidate.validation.mean > best - epsilon]
+    return Markdown(
+        f"On the held-out images the best of {len(candidates)} candidates reaches {accuracy(best)}. Those less than "
+        f"{100 * epsilon:g} points below it, {len(costs)} with the best, take {min(costs):.2g} to {max(costs):.2g} "
+        "times the arithmetic of Figure 9."
+    )
+
+
+def candidates_table(study):
+    """Say how far the network goes: each search's candidates by validation accuracy; the chosen ones are bold.
+
+    Test accuracies are those of the runs with all training images: of the chosen candidates, and of Figure 9.
+    """
+    rows = []
+    for candidate in judge_candidates(study):
+        title, setting = words(candidate.name).capitalize(), candidate.setting
+        rows.append(
+            [
+                f"**{title}**" if candidate.is_chosen else title,
+                ", ".join(str(width) for width in setting["num_hidden"]),
+                f"{setting['num_epochs']}",
+                f"{_num_parameters(setting):,}",
+                f"{candidate.cost:.2f}",
+                accuracy(candidate.validation.mean),
+                f"{candidate.validation.num_seeds}",
+                accuracy(candidate.test.mean),
+            ]
+        )
+    head = ["Candidate ", "Hidden units ", "Epochs", "Parameters", "Cost", "Validation", "Seeds", "Test"]
+    return markdown_table(head, rows)
+
+
+def _num_parameters(setting):
+    return sum(values.numel() for values in mu.net_of(setting).parameters())
