@@ -157,22 +157,30 @@ def test_what_was_chosen_beyond_the_report_is_compared_with_figure_9():
     )
 
 
-def test_the_cost_of_the_candidates_that_are_as_good_as_the_best_is_told():
+def test_the_best_candidate_is_told_beside_the_costliest():
     stated = claims.load()
     held_out = stated.beyond["no_limit"].held_out
     names = ["longer_flip_erase", "wide_longer_flip_erase", "few_tokens_flip_erase"]
-    records = [
-        made_up_record(held_out[name], seed, validation_accuracies=[accuracy] * held_out[name]["num_epochs"])
-        for name, accuracy in zip(names, (0.903, 0.904, 0.9), strict=True)
-        for seed in range(3)
-    ]
-    final = training_cost(stated.figures["figure_9"].setting)
-    less, more = sorted(training_cost(held_out[name]) / final for name in names[:2])
-    assert beyond.saturation(study_of(records)).data == (
-        "On the held-out images the best of 3 candidates reaches 0.9040. Those less than 0.2 points below it, 2 with "
-        f"the best, take {less:.2g} to {more:.2g} times the arithmetic of Figure 9."
+
+    def said(*accuracies):
+        runs = [
+            made_up_record(held_out[name], seed, validation_accuracies=[accuracy] * held_out[name]["num_epochs"])
+            for name, accuracy in zip(names, accuracies, strict=False)
+            for seed in range(2)
+        ]
+        sentence = beyond.saturation(study_of(runs))
+        return sentence and sentence.data
+
+    figure_9 = training_cost(stated.figures["figure_9"].setting)
+    less, more = (training_cost(held_out[name]) / figure_9 for name in names[:2])
+    assert said(0.904, 0.903, 0.9) == (
+        f"On the held-out images the best of 3 candidates reaches 0.9040 at {less:.2g} times the arithmetic of Figure "
+        f"9, the costliest, at {more:.2g} times, 0.9030."
     )
-    assert beyond.saturation(study_of(records[:2])) is None
+    assert said(0.903, 0.904).endswith(
+        f"of 2 candidates reaches 0.9040 at {more:.2g} times the arithmetic of Figure 9, and no other takes more."
+    )
+    assert said(0.904) is None
 
 
 # A trial, and a user's own runs
