@@ -160,7 +160,7 @@ def test_what_was_chosen_beyond_the_report_is_compared_with_figure_9():
 def test_the_best_candidate_is_told_beside_the_costliest():
     stated = claims.load()
     held_out = stated.beyond["no_limit"].held_out
-    names = ["longer_flip_erase", "wide_longer_flip_erase", "few_tokens_flip_erase"]
+    names = ["longer_flip_erase", "wide_longer_flip_erase", "short_flip_erase"]
 
     def said(*accuracies):
         runs = [
