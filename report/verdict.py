@@ -92,7 +92,7 @@ def _on_beyond(verdicts):
         f"**{accuracy(search['mean'])}** {search['limit']} ({count(search['seeds'], 'seed')}, 95 % interval "
         f"{interval(search['interval'], accuracy)})"
         for search in verdicts["beyond"]
-        if search["seeds"] > 1
+        if search["seeds"] >= LEAST_SEEDS
     ]
     if not reached:
         return not_yet("several runs of the chosen candidates").data

@@ -142,10 +142,11 @@ def test_the_sentence_on_what_lies_beyond_gives_the_chosen_candidates_means(said
     assert sentence.endswith(f"The report's best run has {claims.load().figures['figure_9'].reported:g}.")
 
 
-def test_one_run_of_a_chosen_candidate_reaches_nothing_yet(said):
+def test_fewer_than_three_runs_of_a_chosen_candidate_reach_nothing_yet(said):
     search = claims.load().beyond["no_limit"]
-    for study in (study_of([]), study_of([made_up_record(search.candidates[search.chosen])])):
-        assert "make sweeps" in said(study, sentence=beyond_verdict)
+    for num_seeds in range(3):
+        runs = [made_up_record(search.candidates[search.chosen], seed) for seed in range(num_seeds)]
+        assert "make sweeps" in said(study_of(runs), sentence=beyond_verdict)
 
 
 # Without a sound file
