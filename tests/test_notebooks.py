@@ -58,7 +58,7 @@ def test_tables_and_figures_of_the_report_are_numbered_in_their_order_and_every_
             tables += re.findall(r"^Table (\d+): .*\n\n\|", text, re.MULTILINE)
             references |= set(re.findall(r"\(#(fig-\w+|tab-\d+)\)", text))
     assert tables == [f"{number}" for number in range(1, 18)]
-    assert [letter for letter in figures if letter.isalpha()] == list("ABCDEFGH")
+    assert [letter for letter in figures if letter.isalpha()] == list("ABCDEFGHI")
     assert [number for number in figures if number.isdecimal()] == list("23456789")
     assert {"tab-1", "tab-2", "fig-A", "fig-3"} <= references
     assert references <= {f"tab-{number}" for number in tables} | {f"fig-{number}" for number in figures}

@@ -15,7 +15,7 @@ from playwright.sync_api import Error, sync_playwright
 from pypdf import PdfReader
 
 SHOWN = ("report", "figure_9")
-DRAWINGS = {"report": 16, "figure_9": 2}  # Figures 2 to 9 and A to H; images and the curves
+DRAWINGS = {"report": 17, "figure_9": 2}  # Figures 2 to 9 and A to I; images and the curves
 # Faults of nbconvert's theme, not ours: pale prompts and a pale keyword, links in a text that are not underlined.
 OF_THE_THEME = {"exclude": [[".jp-InputPrompt"], [".jp-OutputPrompt"], [".highlight"], ["p > a"], ["li > a"]]}
 
