@@ -64,7 +64,7 @@ def test_the_ways_from_the_reports_notebook_to_a_page_and_a_pdf_work(report_note
         words = command.removeprefix("python -m ").replace(" report.ipynb", f" {tmp_path / 'report.ipynb'}").split()
         subprocess.run([sys.executable, "-m", *words], cwd=ROOT, check=True, capture_output=True)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for number in (*"ABCDEFGH", *range(2, 10)):
+    for number in (*"ABCDEFGHI", *range(2, 10)):
         assert f"<figcaption>Figure {number}:" in page
     assert page.count('alt="Curves of') == 8
     assert (tmp_path / "report.pdf").read_bytes() == (ROOT / "figures" / "report.pdf").read_bytes()
