@@ -282,9 +282,7 @@ def test_candidates_are_drawn_at_their_cost_with_the_chosen_one_ringed(shown):
     }
     (ring,) = [line for line in axes.lines if line.get_label() == "chosen"]
     assert list(zip(*ring.get_data(), strict=True)) == [places[search.chosen]]
-    marked = [
-        point for line in axes.lines if line.get_marker() in "o^sD" for point in zip(*line.get_data(), strict=True)
-    ]
+    marked = [point for marker in "o^sD" for point in points_of(axes, marker)]
     assert all(place in marked for place in places.values())
     seeds = [y for _, y in points_of(axes, ".")]
     assert sorted(seeds) == pytest.approx([0.901, 0.902, 0.903, 0.904, 0.905, 0.906])
