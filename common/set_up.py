@@ -10,7 +10,7 @@ from pathlib import Path
 
 PACKAGES = ("common", "fast", "study", "report")
 NEEDED = ("my_utils.py", "model.py", "claims.yaml", "colab.py", *PACKAGES)
-IMPORT = re.compile(rf"^ *from ({'|'.join(PACKAGES)})\b(\S*) import ([\w, ]+)", re.MULTILINE)
+IMPORT = re.compile(rf"(?:^|\"|\\n) *from ({'|'.join(PACKAGES)})\b(\S*) import ([\w, ]+)", re.MULTILINE)
 
 
 def take_over(project):
@@ -30,8 +30,9 @@ def take_over(project):
 
 
 def missing_modules(project):
-    """List the files that the project's modules import from its packages and that aren't there."""
-    sources = [*project.glob("*.py"), *(path for package in PACKAGES for path in project.glob(f"{package}/**/*.py"))]
+    """List the files that the project's modules and notebooks import from its packages and that aren't there."""
+    patterns = ("*.py", "notebooks/*.ipynb", *(f"{package}/**/*.py" for package in PACKAGES))
+    sources = [path for pattern in patterns for path in project.glob(pattern)]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     needed = set()
     for package, module, names in IMPORT.findall(text):

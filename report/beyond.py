@@ -5,7 +5,7 @@ from IPython.display import Markdown
 import my_utils as mu
 from common.formatting import accuracy, count, interval, p_equals, points, words
 from report.tables import markdown_table
-from study.candidates import judge_candidates, measured_candidates
+from study.candidates import measured_candidates
 from study.outcomes import LEAST_SEEDS
 from study.samples import difference_of_means
 
@@ -53,7 +53,7 @@ def candidates_table(study):
     Test accuracies are those of the runs with all training images: of the chosen candidates, and of Figure 9.
     """
     rows = []
-    for candidate in judge_candidates(study):
+    for candidate in study.candidates:
         title, setting = words(candidate.name).capitalize(), candidate.setting
         rows.append(
             [

@@ -46,7 +46,7 @@ def judge_candidates(study):
 
 def measured_candidates(study):
     """List those candidates that were run, as `Candidate`."""
-    return [candidate for candidate in judge_candidates(study) if candidate.validation.num_seeds]
+    return [candidate for candidate in study.candidates if candidate.validation.num_seeds]
 
 
 def training_cost(setting):

@@ -12,7 +12,7 @@ from functools import cached_property
 from common import ROOT
 from common.errors import UserError
 from common.files import expanded, write_at_once
-from study import claims, effects, per_image, protocol, reported, selection, verdicts
+from study import candidates, claims, effects, per_image, protocol, reported, selection, verdicts
 from study.record import made_on, to_line
 from study.samples import Pair, Sample
 from study.table import TABLE, read_records, select
@@ -200,6 +200,10 @@ class Study:
     @cached_property
     def steps(self):
         return per_image.judge_steps(self)
+
+    @cached_property
+    def candidates(self):
+        return candidates.judge_candidates(self)
 
     @cached_property
     def share_recognised(self):

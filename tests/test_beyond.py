@@ -9,7 +9,7 @@ from common.parameters import check_names, check_parameters
 from model import Net, count_multiply_adds
 from reproduce import main
 from study import claims, notebooks
-from study.candidates import judge_candidates, training_cost
+from study.candidates import training_cost
 from study.record import record_key, run_key
 from study.study import Study
 from study.table import read_records, select
@@ -75,7 +75,7 @@ def test_the_chosen_candidate_is_the_best_on_the_committed_held_out_images(searc
     """By the mean over the seeds; the test accuracies are not looked at."""
     means = {
         candidate.name: candidate.validation.mean
-        for candidate in judge_candidates(Study.read())
+        for candidate in Study.read().candidates
         if candidate.name in search.candidates
     }
     assert not np.isnan([*means.values()]).any()

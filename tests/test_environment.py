@@ -28,7 +28,7 @@ SOURCES = sorted(
     for pattern in ("*.py", *(f"{folder}/**/*.py" for folder in "common fast study report benchmarks tests".split()))
     for path in ROOT.glob(pattern)
 )
-LIST = [sys.executable, ROOT / "reproduce.py", "3", "4", "--list"]
+LIST = [sys.executable, ROOT / "reproduce.py", "3", "4", "--list", "--output"]
 HISTORY = [{"train_loss": 1.5, "train_accuracy": 0.5, "test_accuracy": 0.6}] * 2
 
 
@@ -36,9 +36,10 @@ HISTORY = [{"train_loss": 1.5, "train_accuracy": 0.5, "test_accuracy": 0.6}] * 2
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no such way to be given fewer cores")
-def test_as_many_runs_are_made_at_a_time_as_the_process_may_use_cores():
+def test_as_many_runs_are_made_at_a_time_as_the_process_may_use_cores(tmp_path):
     one = {min(os.sched_getaffinity(0))}
-    done = subprocess.run(LIST, preexec_fn=lambda: os.sched_setaffinity(0, one), capture_output=True, text=True)
+    listing = [*LIST, tmp_path]
+    done = subprocess.run(listing, preexec_fn=lambda: os.sched_setaffinity(0, one), capture_output=True, text=True)
     assert "and 1 at a time they would take about" in done.stdout
 
 
@@ -54,10 +55,10 @@ def test_no_more_runs_are_made_at_a_time_than_memory_is_free_for(memory, jobs, m
     assert capsys.readouterr().out == ""
 
 
-def test_whoever_reads_the_first_line_only_gets_it_and_no_traceback():
+def test_whoever_reads_the_first_line_only_gets_it_and_no_traceback(tmp_path):
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(LIST, stdout=write, stderr=subprocess.PIPE)
+    done = subprocess.run([*LIST, tmp_path], stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
 

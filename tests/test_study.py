@@ -92,6 +92,7 @@ def test_everything_is_judged_once(committed):
         "comparisons_after_the_last_epoch",
         "effects",
         "selections",
+        "candidates",
         "steps",
         "share_recognised",
         "verdicts",

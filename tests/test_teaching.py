@@ -62,8 +62,8 @@ def test_every_question_of_a_notebook_is_answered(number):
             assert re.search(rf"`\w+` {re.escape(value)}", SECTIONS[number]), (line, value)
 
 
-def test_the_minutes_are_those_that_the_batch_gives(capsys):
-    reproduce.main(["--list"])
+def test_the_minutes_are_those_that_the_batch_gives(tmp_path, capsys):
+    reproduce.main(["--list", "--output", str(tmp_path)])
     listed = re.findall(r"^ *(\d+:\d\d) +figure_(\d+) ", capsys.readouterr().out, re.MULTILINE)
     rows = re.findall(r"^\| Figures? ([\d, ]+) \| (\S+) \|$", TEACHING, re.MULTILINE)
     assert sorted((minutes, figure) for figures, minutes in rows for figure in figures.split(", ")) == sorted(listed)
