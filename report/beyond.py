@@ -16,12 +16,11 @@ def gain(study):
         return None
     final = study.sample_of(study.claims.figures["figure_9"].setting)
     parts = []
-    for search, sample in study.chosen_beyond():
-        if min(sample.num_seeds, final.num_seeds) >= LEAST_SEEDS:
-            difference, ends, p = difference_of_means(sample, final)
-            parts.append(
-                f"{points(difference)} points {search.limit} (95 % interval {interval(ends, points)}, {p_equals(p)})"
-            )
+    for chosen in study.chosen_candidates:
+        if min(chosen.test.num_seeds, final.num_seeds) >= LEAST_SEEDS:
+            difference, ends, p = difference_of_means(chosen.test, final)
+            known = f"95 % interval {interval(ends, points)}, {p_equals(p)}"
+            parts.append(f"{points(difference)} points {chosen.search.limit} ({known})")
     if not parts:
         return None
     return Markdown(

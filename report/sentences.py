@@ -75,7 +75,8 @@ def abstract(study):
             f"steps there, {len(larger)} {_is_or_are(larger)} larger than what two single runs of the same settings "
             "differ by through their seeds alone."
         )
-    best = max((sample.mean for _, sample in study.chosen_beyond() if sample.num_seeds >= LEAST_SEEDS), default=None)
+    reached = [chosen.test for chosen in study.chosen_candidates]
+    best = max((sample.mean for sample in reached if sample.num_seeds >= LEAST_SEEDS), default=None)
     if best:
         text += (
             " With other parameters, chosen without a look at the test images, the same network reaches "

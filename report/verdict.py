@@ -89,8 +89,8 @@ def _on_figure(verdicts, figure):
 
 def _on_beyond(verdicts):
     reached = [
-        f"**{accuracy(search['mean'])}** {search['limit']} ({count(search['seeds'], 'seed')}, 95 % interval "
-        f"{interval(search['interval'], accuracy)})"
+        f"**{accuracy(search['mean'])}** {search['limit']} (95 % interval {interval(search['interval'], accuracy)}, "
+        f"{count(search['seeds'], 'seed')}, {search['cost']:.2g} times that arithmetic)"
         for search in verdicts["beyond"]
         if search["seeds"] >= LEAST_SEEDS
     ]

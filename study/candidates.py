@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import model
 from study import notebooks
+from study.claims import Search
 from study.samples import Sample
 
 
@@ -12,19 +13,23 @@ class Candidate:
     """One of the settings that a search beyond the report compares.
 
     Attributes:
+        search: its `claims.Search`.
         setting: with images held out.
         cost: the arithmetic of its training, that of Figure 9 being 1.
         validation: accuracies on the held-out images after the last epoch.
         test: test accuracies of the runs with all training images.
-        is_chosen: whether its search took it.
     """
 
+    search: Search
     name: str
     setting: dict
     cost: float
     validation: Sample
     test: Sample
-    is_chosen: bool
+
+    @property
+    def is_chosen(self):
+        return self.name == self.search.chosen
 
 
 def judge_candidates(study):
@@ -32,12 +37,12 @@ def judge_candidates(study):
     last = training_cost(notebooks.defaults("figure_9"))
     return [
         Candidate(
+            search,
             name,
             setting,
             training_cost(setting) / last,
             Sample(tuple(record["validation_accuracies"][-1] for record in study.records_of(setting))),
             study.sample_of(search.candidates[name]),
-            name == search.chosen,
         )
         for search in study.claims.beyond.values()
         for name, setting in search.held_out.items()

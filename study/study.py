@@ -205,14 +205,13 @@ class Study:
     def candidates(self):
         return candidates.judge_candidates(self)
 
+    @property
+    def chosen_candidates(self):
+        return [candidate for candidate in self.candidates if candidate.is_chosen]
+
     @cached_property
     def share_recognised(self):
         return per_image.share_recognised(self)
-
-    def chosen_beyond(self):
-        """Return for each search beyond the report its `Search` and the test accuracies of the chosen candidate."""
-        searches = self.claims.beyond.values()
-        return [(search, self.sample_of(search.candidates[search.chosen])) for search in searches]
 
     @cached_property
     def verdicts(self):
@@ -240,14 +239,15 @@ class Study:
             ],
             "beyond": [
                 {
-                    "name": search.name,
-                    "limit": search.limit,
-                    "candidate": search.chosen,
-                    "mean": _finite(sample.mean),
-                    "interval": _interval(sample.interval),
-                    "seeds": sample.num_seeds,
+                    "name": chosen.search.name,
+                    "limit": chosen.search.limit,
+                    "candidate": chosen.name,
+                    "cost": _finite(chosen.cost),
+                    "mean": _finite(chosen.test.mean),
+                    "interval": _interval(chosen.test.interval),
+                    "seeds": chosen.test.num_seeds,
                 }
-                for search, sample in self.chosen_beyond()
+                for chosen in self.chosen_candidates
             ],
         }
 

@@ -161,9 +161,9 @@ def test_the_chosen_candidates_of_the_searches_are_measured_with_all_training_im
         means[name] = 0.9 + 0.01 * number
         table += runs_of(search.candidates[search.chosen], [means[name]] * 3)
         table += [made_up_record(setting, 0, 0.99) for setting in search.held_out.values()]
-    reached = study_of(table).chosen_beyond()
-    assert [search for search, _ in reached] == list(CLAIMS.beyond.values())
-    assert {search.name: sample.mean for search, sample in reached} == pytest.approx(means)
+    reached = study_of(table).chosen_candidates
+    assert [chosen.search for chosen in reached] == list(CLAIMS.beyond.values())
+    assert {chosen.search.name: chosen.test.mean for chosen in reached} == pytest.approx(means)
 
 
 # Verdicts
@@ -224,8 +224,10 @@ def test_every_claim_has_its_verdict_with_effect_interval_and_seeds_of_the_pair_
 
 
 def test_every_search_has_what_its_chosen_candidate_reached(committed):
-    for (search, sample), entry in zip(committed.chosen_beyond(), committed.verdicts["beyond"], strict=True):
+    for chosen, entry in zip(committed.chosen_candidates, committed.verdicts["beyond"], strict=True):
+        search, sample = chosen.search, chosen.test
         assert (entry["name"], entry["limit"], entry["candidate"]) == (search.name, search.limit, search.chosen)
+        assert entry["cost"] == pytest.approx(chosen.cost, abs=1e-10)
         expected = [pytest.approx(value, abs=1e-10) for value in (sample.mean, *sample.interval)]
         measured = [entry["mean"], *entry["interval"]]
         assert measured == (expected if sample.num_seeds > 1 else [None] * 3)
