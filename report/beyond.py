@@ -5,7 +5,6 @@ from IPython.display import Markdown
 import my_utils as mu
 from common.formatting import accuracy, count, interval, p_equals, points, words
 from report.tables import markdown_table
-from study.candidates import measured_candidates
 from study.outcomes import LEAST_SEEDS
 from study.samples import difference_of_means
 
@@ -30,7 +29,7 @@ def gain(study):
 
 def saturation(study):
     """Say what the best candidate reaches, and what the costliest one makes of its arithmetic; None for a trial."""
-    candidates = measured_candidates(study)
+    candidates = study.measured_candidates
     if study.overrides or len(candidates) < 2:
         return None
     best = max(candidates, key=lambda candidate: candidate.validation.mean)

@@ -13,7 +13,6 @@ from report import drawings
 from report.sentences import caption, counted
 from report.verdict import not_yet
 from study import signals
-from study.candidates import measured_candidates
 from study.reported import report_steps
 
 
@@ -159,7 +158,7 @@ def show_effects(study):
 
 def show_candidates(study):
     """Display what the candidates beyond the report reach on held-out images, if there are runs of them."""
-    candidates = measured_candidates(study)
+    candidates = study.measured_candidates
     if not candidates:
         return not_yet("the candidates")
     means = [candidate.validation.mean for candidate in candidates]

@@ -10,7 +10,6 @@ from report import drawings
 from report.typst_exporter import TypstPDFExporter
 from report.web import web_page
 from study import cluster, signals
-from study.candidates import measured_candidates
 from study.plan import BatchError
 from study.reported import report_steps
 from study.stopping import call_stoppably
@@ -59,7 +58,7 @@ def draw_all(study):
         figures["grid"] = drawings.draw_grid(study)
     if study.effects[0].sample.num_seeds:
         figures["effects"] = drawings.draw_effects(study)
-    if candidates := measured_candidates(study):
+    if candidates := study.measured_candidates:
         figures["candidates"] = drawings.draw_candidates(candidates)
     share, _ = study.share_recognised
     if share is not None:

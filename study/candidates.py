@@ -49,11 +49,6 @@ def judge_candidates(study):
     ]
 
 
-def measured_candidates(study):
-    """List those candidates that were run, as `Candidate`."""
-    return [candidate for candidate in study.candidates if candidate.validation.num_seeds]
-
-
 def training_cost(setting):
     """Count the multiplications of a training, forward only: in each setting, backward takes about twice as many."""
     patches = model.get_possible_patches(784)[setting["patching"]]

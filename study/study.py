@@ -206,6 +206,10 @@ class Study:
         return candidates.judge_candidates(self)
 
     @property
+    def measured_candidates(self):
+        return [candidate for candidate in self.candidates if candidate.validation.num_seeds]
+
+    @property
     def chosen_candidates(self):
         return [candidate for candidate in self.candidates if candidate.is_chosen]
 

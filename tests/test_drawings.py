@@ -14,7 +14,7 @@ from report import drawings, figures, network
 from report.publish import draw_all
 from report.sentences import caption
 from study import claims, signals
-from study.candidates import measured_candidates, training_cost
+from study.candidates import training_cost
 from study.record import TRAINING_VERSIONS
 from study.study import Study
 from tests.made_up_results import SWITCHED_ON, factorial_study, grid_study, number, study_of_figures, study_with
@@ -274,7 +274,7 @@ def test_candidates_are_drawn_at_their_cost_with_the_chosen_one_ringed(shown):
     search = claims.load().beyond["no_limit"]
     other = next(name for name in search.candidates if name != search.chosen)
     study = study_of(candidate_runs({search.chosen: 0.904, other: 0.901}, num_seeds=3))
-    (axes,) = drawings.draw_candidates(measured_candidates(study)).axes
+    (axes,) = drawings.draw_candidates(study.measured_candidates).axes
     cost_of_figure_9 = training_cost(study.claims.figures["figure_9"].setting)
     places = {
         name: (training_cost(search.candidates[name]) / cost_of_figure_9, pytest.approx(mean))

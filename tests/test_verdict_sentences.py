@@ -143,6 +143,7 @@ def test_the_sentence_on_what_lies_beyond_gives_the_chosen_candidates_means(said
     for chosen, mean, limit, both in zip(study.chosen_candidates, (0.9, 0.92), limits, ends, strict=True):
         cost = f"{chosen.cost:.2g} times that arithmetic"
         assert f"**{mean:.4f}** {limit} (95 % interval {both}, 3 seeds, {cost})" in sentence
+    assert ") and **0.9200**" in sentence
     assert sentence.endswith(f"The report's best run has {claims.load().figures['figure_9'].reported:g}.")
 
 
