@@ -205,6 +205,23 @@ def table(results):
     return "\n".join(lines)
 
 
+def processors_table(results):
+    """Write what the batch reaches on several processors as Markdown: its speed-up, and its share of the limit.
+
+    Args:
+        results: of each processor's name, in the table's order.
+    """
+    lines = [f"| | GFLOP/s a core | {' | '.join(SETTINGS)} |", "|:--|--:|" + "--:|" * len(SETTINGS)]
+    for name, measured in results.items():
+        machine = measured["machine"]
+        cells = [
+            f"{speedup(measured, setting, 'batch', beside='literal'):.1f} ×, {100 * share(measured, setting):.0f} %"
+            for setting in SETTINGS
+        ]
+        lines.append(f"| {name} | {machine['flops'] / machine['cores'] / 1e9:.0f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def speedup(results, setting, contender, beside):
     """Return how many times as fast as another a contender is, turn by turn, as the median."""
     return median(select(results, setting, beside) / select(results, setting, contender))

@@ -11,10 +11,11 @@ from common import ROOT
 from common.curves import to_svg
 from study import claims
 
-RESULTS, WITHOUT_AVX512, ON_A_GPU = (
+RESULTS, ON_ZEN_4, ON_ZEN_3, ON_A_GPU = (
     json.loads((ROOT / "figures" / f"benchmark{which}.json").read_text(encoding="utf-8"))
-    for which in ("", "_avx2", "_gpu")
+    for which in ("", "_zen4", "_zen3", "_gpu")
 )
+PROCESSORS = {"AMD EPYC, Zen 5": RESULTS, "AMD EPYC, Zen 4": ON_ZEN_4, "AMD EPYC, Zen 3": ON_ZEN_3}
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -52,15 +53,15 @@ def test_the_floor_counts_the_products_of_the_report():
 
 
 def test_another_accuracy_than_the_others_is_an_error():
-    benchmark.check(RESULTS)
-    benchmark.check(WITHOUT_AVX512)
+    for results in PROCESSORS.values():
+        benchmark.check(results)
     wrong = copy.deepcopy(RESULTS)
     next(row for row in wrong["rows"] if row["contender"] == "jax")["accuracy"] -= 0.1
     with pytest.raises(SystemExit, match=r"benchmark\.py: jax reached"):
         benchmark.check(wrong)
 
 
-@pytest.mark.parametrize("results", [RESULTS, WITHOUT_AVX512], ids=["avx512", "avx2"])
+@pytest.mark.parametrize("results", PROCESSORS.values(), ids=PROCESSORS)
 def test_every_contender_was_measured_in_every_setting_in_turn(results):
     assert set(benchmark.LABELS) == {*CONTENDERS, "batch"}
     turns = [(row["repeat"], row["setting"], row["contender"]) for row in results["rows"]]
@@ -72,7 +73,7 @@ def test_every_contender_was_measured_in_every_setting_in_turn(results):
 def test_the_page_on_speed_shows_the_committed_measurements():
     page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
     assert benchmark.table(RESULTS) in page
-    assert benchmark.table(WITHOUT_AVX512) in page
+    assert benchmark.processors_table(PROCESSORS) in page
     assert gpu.table(ON_A_GPU) in page
     assert gpu.sentence(ON_A_GPU) in page
 
