@@ -28,7 +28,7 @@ COLUMNS = "--columns=10000"  # pandoc stretches a table over the whole page if i
 FILE_PREFIX = re.compile(r"^.*?part-\d+\.md__")  # by which pandoc tells headings of several files apart
 LONG_WORD = re.compile(r"\S{60,}")
 MAX_URL = 2000
-ROWS_OF_FLOAT = range(10, 21)  # a shorter table leaves no large gap, and a longer one may be parted
+ROWS_OF_FLOAT = range(10, 30)  # a shorter table leaves no large gap, and a longer one may be parted
 BOUNDARY = "boundary"
 BETWEEN = "<!-- between two pieces of HTML -->"
 
