@@ -23,7 +23,7 @@ class Effect:
 
     @property
     def is_significant(self):
-        return self.corrected < 1 - CONFIDENCE
+        return self.corrected <= 1 - CONFIDENCE
 
 
 def factorial_effects(study):

@@ -75,7 +75,7 @@ def _step(first, second, before, after):
         gain,
         (gain - half, gain + half),
         float(stats.ttest_rel(after.mean(0), before.mean(0)).pvalue),
-        sum(p < 1 - CONFIDENCE for p in p_single),
+        sum(p <= 1 - CONFIDENCE for p in p_single),
         disagreement,
         (disagreement / 2 / after.shape[1]) ** 0.5,
         float(after.mean(1).std(ddof=1)),

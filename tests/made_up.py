@@ -36,7 +36,7 @@ def significant(p_values):
     places = set()
     tested = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
     for step, (p, place) in enumerate(tested):
-        if p >= 0.05 / (len(tested) - step):
+        if p > 0.05 / (len(tested) - step):
             break
         places.add(place)
     return places
