@@ -101,8 +101,9 @@ def results_summary(study):
         return None
     close = [result for result in results if abs(result.difference) <= TOLERANCE]
     farthest = max(results, key=lambda result: abs(result.difference))
+    which = "all" if 1 < len(close) == len(results) else len(close)
     text = (
-        f"Of the {len(results)} reported accuracies, **{'all' if len(close) == len(results) else len(close)} lie "
+        f"Of the {len(results)} reported accuracies, **{which} lie{'s' * (len(close) == 1)} "
         f"within {100 * TOLERANCE:g} points** of our mean. The largest difference is {points(farthest.difference)} "
         f"points, in [Figure {farthest.number}](#fig-{farthest.number})."
     )
@@ -130,10 +131,13 @@ def claims_summary(study):
     if study.overrides:
         return None
     text = _counts(study)
-    exploratory = sum(comparison.exploratory for comparison in study.comparisons)
+    exploratory = [comparison for comparison in study.comparisons if comparison.exploratory]
     if exploratory:
-        which = "All" if exploratory == len(study.comparisons) else f"{exploratory}"
-        text += f" {which} of these verdicts are exploratory: the runs that decide have other seeds, and are to come."
+        which = "All" if 1 < len(exploratory) == len(study.comparisons) else len(exploratory)
+        text += (
+            f" {which} of these verdicts {_is_or_are(exploratory)} exploratory: the runs that decide have other "
+            "seeds, and are to come."
+        )
     of_figures = [number for number in study.numbers if number.name in study.claims.figures]
     (share, p), (share_of_best, p_of_best) = reported.luck(of_figures), reported.luck(of_figures, best=True)
     if not np.isnan(share):
@@ -156,7 +160,8 @@ def steps_sentence(study):
         f"Of the report's {len(steps)} steps from Figure {steps[0][0].number} on, {len(larger)} "
         f"{_is_or_are(larger)} larger than what two single runs differ by through their seeds alone, "
         f"19 times of 20{f': that to {named}' if named else ''}. Their sizes are another question: {reached} of "
-        f"{len(study.step_sizes)} lie where the difference of two single runs of ours would fall."
+        f"{len(study.step_sizes)} lie{'s' * (reached == 1)} where the difference of two single runs of ours would "
+        "fall."
     )
 
 
@@ -181,8 +186,8 @@ def order_sentence(study):
     if study.overrides or not 0 < len(exploratory) < len(study.comparisons):
         return None
     return Markdown(
-        f"One thing was not as it should be. The runs for {len(exploratory)} claims are still missing, and the "
-        f"verdicts on {count(len(study.comparisons) - len(exploratory), 'other')} have been looked at. Which runs "
+        f"One thing was not as it should be. The runs for {count(len(exploratory), 'claim')} are still missing, and "
+        f"the verdicts on {count(len(study.comparisons) - len(exploratory), 'other')} have been looked at. Which runs "
         "came first was laid down before, the figures and then the claims that cost least, so that no result decided "
         "it. But Holm's correction takes all claims together: until the last run is made, an interval near its limit "
         "can still move a little."

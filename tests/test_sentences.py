@@ -31,7 +31,7 @@ from tests.made_up_results import (
 def test_the_summary_counts_the_close_ones_and_names_the_farthest():
     study = study_of_figures({2: (0.1, [0.1, 0.1]), 3: (0.84, [0.81, 0.82])})
     text = sentences.results_summary(study).data
-    assert "Of the 2 reported accuracies, **1 lie within 1.5 points**" in text
+    assert "Of the 2 reported accuracies, **1 lies within 1.5 points**" in text
     assert "−2.50 points, in [Figure 3](#fig-3)" in text
 
 
@@ -97,6 +97,8 @@ def test_verdicts_that_were_looked_at_before_the_last_run_are_said_to_be():
     study = study_with(comparisons=[decided, exploratory, exploratory])
     text = sentences.order_sentence(study).data
     assert "The runs for 2 claims are still missing, and the verdicts on 1 other have been looked at" in text
+    text = sentences.order_sentence(study_with(comparisons=[decided, decided, exploratory])).data
+    assert "The runs for 1 claim are still missing, and the verdicts on 2 others have been looked at" in text
     for comparisons in ([decided, decided], [exploratory, exploratory]):
         assert sentences.order_sentence(study_with(comparisons=comparisons)) is None
 
@@ -283,7 +285,7 @@ def test_exploratory_verdicts_are_said_to_be_no_more():
     early, late = comparison(PAIR, exploratory=True), comparison(PAIR)
     judged = {"numbers": [number(0.8, 0.8, 0.81, 0.79)]}
     text = {n: sentences.claims_summary(study_with(comparisons=[early] * n + [late], **judged)).data for n in (1, 2)}
-    assert " 1 of these verdicts are exploratory" in text[1]
+    assert " 1 of these verdicts is exploratory" in text[1]
     assert " 2 of these verdicts are exploratory" in text[2]
     assert " All of these" in sentences.claims_summary(study_with(comparisons=[early, early], **judged)).data
 
