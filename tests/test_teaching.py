@@ -11,6 +11,7 @@ from conftest import ROOT
 
 import reproduce
 from common.formatting import accuracy, percent, points
+from report.verdict import WORDS
 from study import power
 from study.study import Study
 
@@ -48,6 +49,14 @@ def test_answers_of_several_seeds_are_means_of_the_committed_runs(study, number)
             assert seeds == (sample.num_seeds or 1), changes
             if sample.num_seeds:
                 assert written == accuracy(sample.mean), changes
+
+
+def test_the_verdicts_that_answers_name_are_those_of_the_protocols_seeds():
+    comparisons = {comparison.stated.name: comparison for comparison in Study.read().comparisons}
+    named = re.findall(r"claim.*?, `(\w+)`, (.*?) \|", TEACHING)
+    assert len(named) == 3
+    for name, verdict in named:
+        assert (WORDS[comparisons[name].verdict][0], comparisons[name].num_seeds) == (verdict, 32), name
 
 
 @pytest.mark.parametrize("number", SECTIONS)
