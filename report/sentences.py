@@ -72,8 +72,8 @@ def abstract(study):
         text += (
             f" From Figure {results[1].number} to {results[-1].number} accuracy rises, by "
             f"{interval((low, high), lambda share: f'{100 * share:.1f}')} points. But of the {len(steps)} reported "
-            f"steps there, {len(larger)} {_is_or_are(larger)} larger than what two single runs of the same settings "
-            "differ by through their seeds alone."
+            f"steps there, {len(larger)} {_verb(len(larger), 'is', 'are')} larger than what two single runs of the "
+            "same settings differ by through their seeds alone."
         )
     reached = [chosen.test for chosen in study.chosen_candidates]
     best = max((sample.mean for sample in reached if sample.num_seeds >= LEAST_SEEDS), default=None)
@@ -103,7 +103,7 @@ def results_summary(study):
     farthest = max(results, key=lambda result: abs(result.difference))
     which = "all" if 1 < len(close) == len(results) else len(close)
     text = (
-        f"Of the {len(results)} reported accuracies, **{which} lie{'s' * (len(close) == 1)} "
+        f"Of the {len(results)} reported accuracies, **{which} {_verb(len(close), 'lies', 'lie')} "
         f"within {100 * TOLERANCE:g} points** of our mean. The largest difference is {points(farthest.difference)} "
         f"points, in [Figure {farthest.number}](#fig-{farthest.number})."
     )
@@ -131,12 +131,12 @@ def claims_summary(study):
     if study.overrides:
         return None
     text = _counts(study)
-    exploratory = [comparison for comparison in study.comparisons if comparison.exploratory]
+    exploratory = _exploratory(study)
     if exploratory:
         which = "All" if 1 < len(exploratory) == len(study.comparisons) else len(exploratory)
         text += (
-            f" {which} of these verdicts {_is_or_are(exploratory)} exploratory: the runs that decide have other "
-            "seeds, and are to come."
+            f" {which} of these verdicts {_verb(len(exploratory), 'is', 'are')} exploratory: the runs that decide "
+            "have other seeds, and are to come."
         )
     of_figures = [number for number in study.numbers if number.name in study.claims.figures]
     (share, p), (share_of_best, p_of_best) = reported.luck(of_figures), reported.luck(of_figures, best=True)
@@ -158,10 +158,10 @@ def steps_sentence(study):
     reached = sum(size.verdict == HOLDS for size in study.step_sizes)
     return Markdown(
         f"Of the report's {len(steps)} steps from Figure {steps[0][0].number} on, {len(larger)} "
-        f"{_is_or_are(larger)} larger than what two single runs differ by through their seeds alone, "
+        f"{_verb(len(larger), 'is', 'are')} larger than what two single runs differ by through their seeds alone, "
         f"19 times of 20{f': that to {named}' if named else ''}. Their sizes are another question: {reached} of "
-        f"{len(study.step_sizes)} lie{'s' * (reached == 1)} where the difference of two single runs of ours would "
-        "fall."
+        f"{len(study.step_sizes)} {_verb(reached, 'lies', 'lie')} where the difference of two single runs of ours "
+        "would fall."
     )
 
 
@@ -176,13 +176,19 @@ def _steps_beyond_chance(study):
     return steps, larger
 
 
-def _is_or_are(things):
-    return "is" if len(things) == 1 else "are"
+def _verb(number, of_one, of_several):
+    """Choose the form of a verb that goes with a number of things."""
+    return of_one if number == 1 else of_several
+
+
+def _exploratory(study):
+    """List the comparisons whose runs are not yet those of the protocol."""
+    return [comparison for comparison in study.comparisons if comparison.exploratory]
 
 
 def order_sentence(study):
     """Say whether some verdicts were looked at before all runs of the protocol were made, and what that means."""
-    exploratory = [comparison for comparison in study.comparisons if comparison.exploratory]
+    exploratory = _exploratory(study)
     if study.overrides or not 0 < len(exploratory) < len(study.comparisons):
         return None
     return Markdown(

@@ -22,9 +22,20 @@ CHANGES = re.compile(r"`(\w+)` (\[.*?\]|[\w.\"]+)")  # as in: `learning_rate` 0.
 
 
 @pytest.fixture(scope="module")
-def study():
+def whole():
+    """All committed runs."""
+    return Study.read()
+
+
+@pytest.fixture(scope="module")
+def comparisons(whole):
+    """The verdicts of all committed runs, by the names of the claims."""
+    return {comparison.stated.name: comparison for comparison in whole.comparisons}
+
+
+@pytest.fixture(scope="module")
+def study(whole):
     """What the pages speak of: the committed runs of seeds 0 to 7."""
-    whole = Study.read()
     return replace(whole, records=[record for record in whole.records if record["seed"] < 8])
 
 
@@ -51,8 +62,7 @@ def test_answers_of_several_seeds_are_means_of_the_committed_runs(study, number)
                 assert written == accuracy(sample.mean), changes
 
 
-def test_the_verdicts_that_answers_name_are_those_of_the_protocols_seeds():
-    comparisons = {comparison.stated.name: comparison for comparison in Study.read().comparisons}
+def test_the_verdicts_that_answers_name_are_those_of_the_protocols_seeds(comparisons):
     named = re.findall(r"claim.*?, `(\w+)`, (.*?) \|", TEACHING)
     assert len(named) == 3
     for name, verdict in named:
@@ -78,7 +88,7 @@ def test_the_minutes_are_those_that_the_batch_gives(tmp_path, capsys):
     assert sorted((minutes, figure) for figures, minutes in rows for figure in figures.split(", ")) == sorted(listed)
 
 
-def test_the_exercise_has_the_committed_accuracies_and_its_solution_is_right(study):
+def test_the_exercise_has_the_committed_accuracies_and_its_solution_is_right(study, comparisons):
     without, having = (np.array(study.figures[f"figure_{n}"].sample.accuracies) for n in (7, 8))
     for row, accuracies in (("without (Figure 7)", without), ("with (Figure 8)", having)):
         assert f"| {row} | {' | '.join(map(accuracy, accuracies))} |" in EXERCISE
@@ -97,6 +107,5 @@ def test_the_exercise_has_the_committed_accuracies_and_its_solution_is_right(stu
         f"= {8 * (difference.deviation / difference.mean) ** 2:.0f}.",
     ):
         assert words in TEACHING, words
-    comparisons = {comparison.stated.name: comparison for comparison in Study.read().comparisons}
     assert f"says {power.seeds_needed(comparisons['batch_norm'])}." in TEACHING
     assert f"makes {len(comparisons)} comparisons" in EXERCISE
