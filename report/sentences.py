@@ -131,7 +131,7 @@ def claims_summary(study):
     if study.overrides:
         return None
     text = _counts(study)
-    exploratory = _exploratory(study)
+    exploratory = [comparison for comparison in study.comparisons if comparison.exploratory]
     if exploratory:
         which = "All" if 1 < len(exploratory) == len(study.comparisons) else len(exploratory)
         text += (
@@ -179,25 +179,6 @@ def _steps_beyond_chance(study):
 def _verb(number, of_one, of_several):
     """Choose the form of a verb that goes with a number of things."""
     return of_one if number == 1 else of_several
-
-
-def _exploratory(study):
-    """List the comparisons whose runs are not yet those of the protocol."""
-    return [comparison for comparison in study.comparisons if comparison.exploratory]
-
-
-def order_sentence(study):
-    """Say whether some verdicts were looked at before all runs of the protocol were made, and what that means."""
-    exploratory = _exploratory(study)
-    if study.overrides or not 0 < len(exploratory) < len(study.comparisons):
-        return None
-    return Markdown(
-        f"One thing was not as it should be. The runs for {count(len(exploratory), 'claim')} are still missing, and "
-        f"the verdicts on {count(len(study.comparisons) - len(exploratory), 'other')} have been looked at. Which runs "
-        "came first was laid down before, the figures and then the claims that cost least, so that no result decided "
-        "it. But Holm's correction takes all claims together: until the last run is made, an interval near its limit "
-        "can still move a little."
-    )
 
 
 def ladder_sentence(study):

@@ -92,17 +92,6 @@ def test_the_ladder_is_counted_seed_by_seed():
     assert sentences.ladder_sentence(study_with(comparisons=[comparison(PAIR)])) is None
 
 
-def test_verdicts_that_were_looked_at_before_the_last_run_are_said_to_be():
-    decided, exploratory = comparison(PAIR), comparison(PAIR, exploratory=True)
-    study = study_with(comparisons=[decided, exploratory, exploratory])
-    text = sentences.order_sentence(study).data
-    assert "The runs for 2 claims are still missing, and the verdicts on 1 other have been looked at" in text
-    text = sentences.order_sentence(study_with(comparisons=[decided, decided, exploratory])).data
-    assert "The runs for 1 claim are still missing, and the verdicts on 2 others have been looked at" in text
-    for comparisons in ([decided, decided], [exploratory, exploratory]):
-        assert sentences.order_sentence(study_with(comparisons=comparisons)) is None
-
-
 # The report's steps
 
 
