@@ -12,7 +12,6 @@ from conftest import ROOT
 import reproduce
 from common.formatting import accuracy, percent, points
 from report.verdict import WORDS
-from study import power
 from study.study import Study
 
 TEACHING = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
@@ -107,5 +106,6 @@ def test_the_exercise_has_the_committed_accuracies_and_its_solution_is_right(stu
         f"= {8 * (difference.deviation / difference.mean) ** 2:.0f}.",
     ):
         assert words in TEACHING, words
-    assert f"says {power.seeds_needed(comparisons['batch_norm'])}." in TEACHING
+    verdict = WORDS[comparisons["batch_norm"].verdict][0]
+    assert f"the claim, `batch_norm`, {verdict}." in TEACHING
     assert f"makes {len(comparisons)} comparisons" in EXERCISE
