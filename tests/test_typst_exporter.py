@@ -261,6 +261,14 @@ def test_a_large_table_goes_on_from_page_to_page_with_its_head():
     assert len(pages) > 1
 
 
+@pytest.mark.parametrize("num_paragraphs", range(28, 32))
+def test_the_caption_of_a_large_table_is_on_the_page_of_its_first_row(num_paragraphs):
+    """However much of a page is left, by steps that are smaller than a head and a row."""
+    report = export(TITLE, *["paragraph"] * num_paragraphs, f"Table 1: Caption\n\n{table('row', 60)}")
+    (page,) = [text for page in report.pdf.pages if "Caption" in (text := page.extract_text())]
+    assert "row 0 " in page
+
+
 def test_code_is_hidden_by_default():
     cell = code_cell(stream("stdout", "printed"), source="secret = 1")
     assert "secret" not in export(TITLE, cell).text
