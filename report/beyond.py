@@ -65,7 +65,7 @@ def candidates_table(study):
                 accuracy(candidate.test.mean),
             ]
         )
-    head = ["Candidate ", "Hidden units ", "Epochs", "Parameters", "Cost", "Validation", "Seeds", "Test"]
+    head = ["Candidate ", "Hidden units", "Epochs", "Parameters", "Cost", "Validation", "Seeds", "Test"]
     return markdown_table(head, rows)
 
 

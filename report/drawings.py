@@ -246,7 +246,7 @@ def draw_candidates(candidates):
         changes = " + ".join(CHANGES[name] for name in candidate.setting["augmentation"])
         kinds.setdefault(changes or "unchanged", []).append(candidate)
     with styled(**{"font.size": 8}):
-        figure = Figure(figsize=(6.3, 2.9), layout="constrained")
+        figure = Figure(figsize=(6.3, 2.4), layout="constrained")
         axes = figure.add_subplot()
         for marker, (changes, group) in zip(cycle("o^sD"), kinds.items()):
             (line,) = axes.plot(*_costs_and_means(group), marker, markersize=5, label=changes)

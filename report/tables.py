@@ -221,14 +221,15 @@ def own_runs(study):
 def provenance(study):
     """Say of each kind of processor how many runs it made, what these cost, and with which versions.
 
-    The cost is in 10¹⁵ multiplications, backward as twice forward; the version that of the training code.
+    The cost is in 10¹⁵ multiplications, backward as twice forward; the version that of the training code. What a
+    package's version says of its build, after a plus sign, is left to the records.
     """
     by_processor = {}
     for record in study.records:
         by_processor.setdefault(record["processor"] or record["device"], []).append(record)
 
     def versions(records, column):
-        return ", ".join(sorted({str(record[column]) for record in records}))
+        return ", ".join(sorted({str(record[column]).split("+")[0] for record in records}))
 
     def arithmetic(records):
         images = [record["train_limit"] - record["num_validation"] for record in records]

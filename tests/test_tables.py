@@ -240,7 +240,7 @@ def test_a_candidate_is_listed_with_its_widths_epochs_and_all_parameters_of_its_
 def test_provenance_has_a_row_for_each_processor_with_its_runs_their_cost_and_versions():
     about = {"python": "3.11.2", "torchvision": "0.29.1", "numpy": "2.4.0"}
     setting = claims.load().figures["figure_4"].setting
-    processors = ("EPYC", "2.14.1"), ("Xeon", "2.14.0"), ("EPYC", "2.14.0")
+    processors = ("EPYC", "2.14.1+cu130"), ("Xeon", "2.14.0+cpu"), ("EPYC", "2.14.0")
     runs = [
         made_up_record(setting, seed, **about, processor=processor, torch=torch)
         for seed, (processor, torch) in enumerate(processors)
