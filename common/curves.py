@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from common import formatting
-from common.parameters import PARAMETERS
+from common.parameters import IMPLIED, PARAMETERS
 
 STYLE = {
     "axes.spines.top": False,
@@ -256,7 +256,7 @@ def compare(accuracy, reported, figure=None, parameters=None):
 
 def _differences(figure, parameters):
     """Pick the parameters of a run that change its numbers and aren't the figure's, but for the seed."""
-    own = {"schedule": "constant"} | figure.setting | ALL_IMAGES | figure.stated  # the notebook may be saved changed
+    own = IMPLIED | figure.setting | ALL_IMAGES | figure.stated  # the notebook may be saved changed
     return {
         name: value
         for name, value in parameters.items()

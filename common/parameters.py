@@ -43,6 +43,7 @@ class Parameter:
         choices: all valid values, if they are few; of a list, all valid items.
         example: of a list or a dict.
         changes_numbers: whether two runs that differ in it alone differ in their numbers.
+        implied: of what only some notebooks can be told, the value by which the others train.
     """
 
     type: type
@@ -52,10 +53,12 @@ class Parameter:
     choices: tuple = ()
     example: list | dict | None = None
     changes_numbers: bool = True
+    implied: str | float | None = None
 
 
-def _one_of(choices, help):
-    return Parameter(str, help, f"one of {', '.join(choices)}", lambda value: value in choices, tuple(choices))
+def _one_of(choices, help, **options):
+    expected = f"one of {', '.join(choices)}"
+    return Parameter(str, help, expected, lambda value: value in choices, tuple(choices), **options)
 
 
 def _list_of(choices, help):
@@ -80,11 +83,11 @@ def _whole(least, most, help, **options):
     return Parameter(int, help, expected, is_valid, choices, **options)
 
 
-def _real(expected, condition, help):
+def _real(expected, condition, help, **options):
     def is_valid(value):
         return type(value) in (int, float) and abs(value) <= sys.float_info.max and condition(value)
 
-    return Parameter(float, help, expected, is_valid)
+    return Parameter(float, help, expected, is_valid, **options)
 
 
 def _are_sizes(value):
@@ -114,7 +117,7 @@ PARAMETERS = {
     "learning_rate": _real(
         "a finite number above 0", lambda value: value > 0, "the highest one, if there is a schedule"
     ),
-    "schedule": _one_of(SCHEDULES, "of the learning rate over the training"),
+    "schedule": _one_of(SCHEDULES, "of the learning rate over the training", implied="constant"),
     "weight_decay": _real("a finite number from 0 up", lambda value: value >= 0, "pulls every weight towards 0"),
     "batch_size": _whole(1, math.inf, "images a step"),
     "num_epochs": _whole(1, math.inf, "passes over the training images"),
@@ -122,6 +125,12 @@ PARAMETERS = {
     "batch_norm": _flag("BatchNorm1d after every linear layer but the last"),
     "norm_axis": _whole(1, 2, "what BatchNorm1d normalises of (batch, rows, features)"),
     "norm_after_relu": _flag("within an MLP, BatchNorm1d after the ReLU instead of before"),
+    "label_smoothing": _real(
+        "a share from 0 to 1",
+        lambda value: 0 <= value <= 1,
+        "share of each label that is spread evenly over the classes",
+        implied=0.0,
+    ),
     "dropout": _real(
         "a probability from 0 to below 1", lambda value: 0 <= value < 1, "probability, after the ReLU of each MLP"
     ),
@@ -184,6 +193,7 @@ BEYOND_A_RUN = {  # of the notebooks that make several runs, or show what was ru
     "num_seeds": _whole(1, 100, "each setting is trained with"),
     "trial_epochs": _whole(0, math.inf, "of the longest training, for a trial; 0 leaves all as the claim has them"),
 }
+IMPLIED = {name: parameter.implied for name, parameter in PARAMETERS.items() if parameter.implied is not None}
 MACHINERY = ("seed", "train_limit", "num_validation", "device", "runs_folder")  # of a run, not of a network's training
 
 

@@ -9,6 +9,7 @@ import my_utils as mu
 from common import fashion_mnist
 from common.account import state_of, state_of_net
 from common.errors import UserError
+from common.parameters import IMPLIED
 
 REMEDY = "build the network again, then train it once: run the cells from the parameters' on"
 SENTENCES = {  # where the values themselves would say nothing
@@ -18,7 +19,7 @@ SENTENCES = {  # where the values themselves would say nothing
     "parameters": "the optimizer has not all parameters of the network, or others too",
     "memory": "the training began with an optimizer that had been used before",
     "schedule": "the learning rate had another schedule than the parameters say",
-    "loss": "the training's loss was not torch.nn.CrossEntropyLoss()",
+    "loss": "the training's loss was not torch.nn.CrossEntropyLoss(label_smoothing={label_smoothing})",
 }
 
 
@@ -50,13 +51,14 @@ def _difference(net, parameters, history):
     for name, began in account.began.items():
         if began != expected.get(name):
             if name in SENTENCES:
-                return SENTENCES[name].format(**parameters)
+                return SENTENCES[name].format(**IMPLIED | parameters)
             return f"{name} is {expected.get(name)}, and the training had {began}"
     return None
 
 
 def beginning(parameters):
     """Describe, as `common.account.state_of` does, the state in which a notebook with these parameters trains."""
+    parameters = IMPLIED | parameters
     with torch.random.fork_rng(devices=[]):
         net = mu.net_of(parameters).to(mu.get_device(parameters["device"]))
     names = ("optimizer_name", "learning_rate", "weight_decay")
@@ -65,10 +67,11 @@ def beginning(parameters):
     num_validation, batch_size = parameters["num_validation"], parameters["batch_size"]
     num_images = min(parameters["train_limit"], fashion_mnist.NUM_TRAIN - num_validation)
     num_steps = parameters["num_epochs"] * math.ceil(num_images / batch_size)
-    scheduler = mu.get_scheduler(parameters.get("schedule", "constant"), optimizer, num_steps)
+    scheduler = mu.get_scheduler(parameters["schedule"], optimizer, num_steps)
     train_iter = SimpleNamespace(  # what an account says of its images
         **{name: parameters[name] for name in ("batch_size", "seed", "augmentation")},
         labels=range(num_images),
         validation_iter=SimpleNamespace(labels=range(num_validation)),
     )
-    return state_of(net, train_iter, torch.nn.CrossEntropyLoss(), optimizer, scheduler)
+    loss = torch.nn.CrossEntropyLoss(label_smoothing=parameters["label_smoothing"])
+    return state_of(net, train_iter, loss, optimizer, scheduler)

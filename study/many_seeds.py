@@ -12,6 +12,7 @@ import torch
 import my_utils as mu
 from common.account import Account, state_of, state_of_net
 from common.interrupts import never_lost
+from common.parameters import IMPLIED
 from fast.stack import Stack
 from fast.step import TrainingStep, keep_freed_memory
 from study.record import write_record
@@ -44,8 +45,7 @@ def train_many(setting, seeds, on_epoch=None):
     for data_iter in filter(None, (test_iter, validation_iter)):
         data_iter.batch_size = EVALUATED
     train_iters = [_with_seed(train_iter, seed) for seed in seeds]
-    optimizer, scheduler = _optimizer_and_scheduler(setting, stack, len(train_iter))
-    loss = torch.nn.CrossEntropyLoss()
+    loss, optimizer, scheduler = _loss_optimizer_and_scheduler(setting, stack, len(train_iter))
     accounts = [
         Account(state_of(net, train_iter, loss, optimizer, scheduler))
         for net, train_iter in zip(nets, train_iters, strict=True)
@@ -81,8 +81,7 @@ def train_one(setting, on_epoch=None):
     names = ("seed", "device", "train_limit", "num_validation", "augmentation")
     data = mu.load_data_fashion_mnist(setting["batch_size"], **{name: setting[name] for name in names})
     net = mu.net_of(setting).to(mu.get_device(setting["device"]))
-    optimizer, scheduler = _optimizer_and_scheduler(setting, net, len(data[0]))
-    loss = torch.nn.CrossEntropyLoss()
+    loss, optimizer, scheduler = _loss_optimizer_and_scheduler(setting, net, len(data[0]))
     for measures in mu.train_epochs(net, *data, loss, setting["num_epochs"], optimizer, scheduler):
         history.append(measures)
         if on_epoch:
@@ -110,11 +109,13 @@ def write_records(notebook, setting, seeds, trained):
         write_record(notebook, setting | {"seed": seed}, net, history, correct, seeds_at_once=len(seeds))
 
 
-def _optimizer_and_scheduler(setting, net, num_batches):
+def _loss_optimizer_and_scheduler(setting, net, num_batches):
+    setting = IMPLIED | setting
+    loss = torch.nn.CrossEntropyLoss(label_smoothing=setting["label_smoothing"])
     names = ("learning_rate", "weight_decay")
     optimizer = mu.get_optimizer(setting["optimizer_name"], net.parameters(), *(setting[name] for name in names))
     num_steps = setting["num_epochs"] * num_batches
-    return optimizer, mu.get_scheduler(setting.get("schedule", "constant"), optimizer, num_steps)
+    return loss, optimizer, mu.get_scheduler(setting["schedule"], optimizer, num_steps)
 
 
 def _train_epoch(step, train_iters):

@@ -20,12 +20,12 @@ from pathlib import Path
 from common import ROOT, fashion_mnist
 from common.errors import UserError
 from common.files import expanded, write_at_once
-from common.parameters import PARAMETERS
+from common.parameters import IMPLIED, PARAMETERS
 
 TRAINING_VERSIONS = {"cpu": 4, "cuda": 3}  # one is raised whenever the code changes the numbers of a run there
 
 IN_KEY = tuple(name for name, parameter in PARAMETERS.items() if parameter.changes_numbers)
-IN_EVERY_RECORD = tuple(name for name in IN_KEY if name != "schedule")  # only one notebook has a schedule
+IN_EVERY_RECORD = tuple(name for name in IN_KEY if name not in IMPLIED)
 
 GPU_DRIVERS = ("nvidiactl", "nvmap", "dxg", "kfd")  # in /dev: of NVIDIA, its Jetsons, Windows' Linux, and AMD
 
@@ -76,11 +76,9 @@ def _key(determining, version):
 def determinants(parameters):
     """Pick the parameters that determine a run's numbers, with 1 and 1.0 written alike.
 
-    A constant schedule is left out: notebooks without a schedule train in the same way.
+    What is implied is left out, such as a constant schedule: notebooks that can't be told train in the same way.
     """
-    kept = {name: parameters[name] for name in IN_KEY if name in parameters}
-    if kept.get("schedule") == "constant":
-        del kept["schedule"]
+    kept = {name: parameters[name] for name in IN_KEY if name in parameters and parameters[name] != IMPLIED.get(name)}
     return {name: float(value) if PARAMETERS[name].type is float else value for name, value in kept.items()}
 
 

@@ -6,7 +6,7 @@ import time
 from common import fashion_mnist
 from common.errors import UserError
 from common.files import write_at_once
-from common.parameters import check_parameters
+from common.parameters import IMPLIED, check_parameters
 from study.record import COLUMNS, IN_EVERY_RECORD, IN_KEY, determinants, flaw_of, made_on, record_key, to_line
 
 TABLE = "runs.jsonl"  # in a folder of figures: every record
@@ -115,7 +115,7 @@ def select(records, parameters):
 
 def can_be_cut(parameters):
     """Say whether a run is the beginning of longer ones: not if its learning rate depends on the number of epochs."""
-    return parameters.get("schedule", "constant") == "constant"
+    return (IMPLIED | parameters)["schedule"] == "constant"
 
 
 def _first_epochs(record, num_epochs):

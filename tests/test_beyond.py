@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import made_up_record, run_by_papermill
 
-from common.parameters import check_names, check_parameters
+from common.parameters import IMPLIED, check_names, check_parameters
 from model import Net, count_multiply_adds
 from reproduce import main
 from study import claims, notebooks
@@ -22,11 +22,12 @@ TINY = {"num_hidden": [8, 6, 5, 4, 3], "train_limit": 300, "num_epochs": 2}
 # The notebook
 
 
-def test_the_notebook_runs_and_its_record_says_the_schedule(tmp_path):
-    run_by_papermill("beyond", tmp_path / "out.ipynb", **TINY, num_validation=1000, runs_folder=str(tmp_path))
+def test_the_notebook_runs_and_its_record_says_what_no_figure_can_be_told(tmp_path):
+    told = {"schedule": "one_cycle", "label_smoothing": 0.25}
+    run_by_papermill("beyond", tmp_path / "out.ipynb", **TINY, **told, num_validation=1000, runs_folder=str(tmp_path))
     (path,) = tmp_path.glob("*.json")
     (record,) = read_records(path)
-    assert record["schedule"] == "one_cycle"
+    assert {name: record[name] for name in IMPLIED} == told
     assert len(record["validation_accuracies"]) == 2
     assert path.stem == record_key(record)
 
@@ -42,9 +43,10 @@ def test_a_cycle_is_no_beginning_of_a_longer_one():
     assert cut["num_epochs"] == len(cut["test_accuracies"]) == setting["num_epochs"]
 
 
-def test_a_constant_schedule_gives_the_run_of_a_notebook_without_one():
-    assert run_key(FIGURE_9) == run_key(FIGURE_9 | {"schedule": "constant"})
-    assert run_key(FIGURE_9) != run_key(FIGURE_9 | {"schedule": "one_cycle"})
+@pytest.mark.parametrize(("name", "other"), [("schedule", "one_cycle"), ("label_smoothing", 0.1)])
+def test_what_is_implied_gives_the_run_of_a_notebook_that_cannot_be_told(name, other):
+    assert run_key(FIGURE_9) == run_key(FIGURE_9 | {name: IMPLIED[name]})
+    assert run_key(FIGURE_9) != run_key(FIGURE_9 | {name: other})
 
 
 # Candidates

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from common.parameters import PARAMETERS, check_names, check_parameters
+from common.parameters import IMPLIED, PARAMETERS, check_names, check_parameters
 from study import claims, notebooks
 from study.claims import ClaimsError
 from study.claims_schema import SCHEMA
@@ -212,7 +212,7 @@ def test_a_notebook_starts_with_the_figures_setting_and_is_neutral_otherwise(fig
     defaults = DEFAULTS[figure]
     assert defaults == {name: expected[name] for name in defaults}
     assert set(stated) <= set(defaults)
-    assert set(defaults) | {"num_rounds", "schedule"} == set(PARAMETERS)
+    assert set(defaults) | {"num_rounds", *IMPLIED} == set(PARAMETERS)
     assert check_parameters(defaults) == defaults
     assert CLAIMS.figures[figure].setting == defaults
 
@@ -237,7 +237,7 @@ def test_who_changes_the_values_of_a_notebook_changes_only_a_copy():
 
 def assert_a_run_can_have(setting):
     """Check a setting, in one round: the number of rounds changes no number."""
-    assert setting.keys() | {"num_rounds", "schedule"} == PARAMETERS.keys()
+    assert setting.keys() | {"num_rounds", *IMPLIED} == PARAMETERS.keys()
     check_parameters(setting | {"num_rounds": 1})
 
 

@@ -30,7 +30,7 @@ SETTINGS = {
     "figure_7": {"dropout": 0.0, "optimizer_name": "AdamW", "weight_decay": 0.1},
     "figure_8": {"norm_axis": 2, "norm_after_relu": True, "patching": 1},
     "figure_9": {"dropout": 0.0, "augmentation": ["RandomAffine", "RandomErasing"], "num_validation": 100},
-    "beyond": {"dropout": 0.0, "schedule": "one_cycle"},
+    "beyond": {"dropout": 0.0, "schedule": "one_cycle", "label_smoothing": 0.1},
 }
 
 

@@ -15,7 +15,7 @@ from conftest import PATIENCE, run_by_papermill
 
 import my_utils as mu
 from common import fashion_mnist
-from common.parameters import PARAMETERS
+from common.parameters import IMPLIED, PARAMETERS
 from report.panels import Training, browse, inside, mistakes, progress, runs
 from report.panels.parts import to_html
 from report.panels.progress import Progress
@@ -123,22 +123,22 @@ def expected(one_thread):
         train_iter, test_iter = mu.load_data_fashion_mnist(256, seed=parameters["seed"], train_limit=300, device="cpu")
         net = mu.net_of(parameters)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1, fused=True)
-        loss = torch.nn.CrossEntropyLoss()
+        loss = torch.nn.CrossEntropyLoss(label_smoothing=changes.get("label_smoothing", 0.0))
         return [epoch["test_accuracy"] for epoch in mu.train_epochs(net, train_iter, test_iter, loss, 2, optimizer)]
 
     return run
 
 
 def test_a_double_click_starts_one_training_with_the_right_numbers(training, expected):
-    training.set_parameters({"dropout": 0.3})  # which a second training's random numbers would change
+    training.set_parameters({"dropout": 0.3, "label_smoothing": 0.2})
     training.run_button.click()
     thread = training.thread
     training.run_button.click()
     training.seeds_button.click()
-    assert training.thread is thread
+    assert training.thread is thread  # a second one would change the random numbers of the dropout
     finish(training)
     assert len(training.runs) == 1
-    assert accuracies_of(training) == expected(dropout=0.3)
+    assert accuracies_of(training) == expected(dropout=0.3, label_smoothing=0.2)
     training.run_button.click()  # and it is heard again
     finish(training)
     assert training.thread is not thread
@@ -411,7 +411,7 @@ def test_choosing_a_figure_takes_over_its_setting(training):
     for figure in (f"figure_{number}" for number in range(2, 10)):
         training.figure.value = "figure_9" if figure == "figure_2" else "figure_2"
         training.figure.value = figure
-        setting = {"schedule": "constant"} | notebooks.defaults(figure) | {"train_limit": 300, "seed": 3}  # they stay
+        setting = IMPLIED | notebooks.defaults(figure) | {"train_limit": 300, "seed": 3}  # they stay
         parameters = training.parameters()
         assert parameters == {name: setting[name] for name in parameters}
         assert parameters.keys() == training.controls.keys()

@@ -57,6 +57,7 @@ BAD_VALUES = {
     "batch_norm": FLAG_BADS,
     "norm_axis": [0, 3, *WHOLE_BADS],
     "norm_after_relu": FLAG_BADS,
+    "label_smoothing": [1.1, 2, *REAL_BADS],
     "dropout": [1, 1.0, 1.5, *REAL_BADS],
     "augmentation": ["RandomErasing", (), ("RandomErasing",), ["RandomCrop"], [["RandomErasing"]], [1], None, False],
     "num_hidden": [
@@ -92,6 +93,7 @@ GOOD_EDGES = {
     "batch_norm": [True, False],
     "norm_axis": [1, 2],
     "norm_after_relu": [True, False],
+    "label_smoothing": [0, 0.0, 1, 1.0],
     "dropout": [0, 0.0, math.nextafter(1, 0)],
     "augmentation": [[], list(AUGMENTATIONS), list(reversed(AUGMENTATIONS))],
     "num_hidden": [[1, 1, 1, 1, 1], [1000, 1, 1, 1, 1]],
@@ -160,6 +162,7 @@ valid_parameters = st.fixed_dictionaries(
         **{name: st.just(value) for name, value in DEFAULTS.items()},
         "learning_rate": st.floats(0, 1e6, exclude_min=True) | st.integers(1, 10),
         "weight_decay": st.floats(0, 1e6) | st.integers(0, 10),
+        "label_smoothing": st.floats(0, 1) | st.integers(0, 1),
         "dropout": st.floats(0, 1, exclude_max=True),
         "batch_size": st.integers(1, 60000),
         "num_epochs": st.integers(1, 1000),

@@ -6,7 +6,7 @@ import pytest
 from conftest import made_up_record
 
 import reproduce
-from common.parameters import PARAMETERS, check_parameters
+from common.parameters import IMPLIED, PARAMETERS, check_parameters
 from study import claims, protocol
 from study.batch import Progress
 from study.plan import Job
@@ -44,7 +44,7 @@ def test_nothing_is_run_twice_or_is_the_beginning_of_another_run():
 def test_every_setting_is_one_that_its_notebook_can_run():
     for planned in RUNS:
         assert "seed" not in planned.setting
-        assert planned.setting.keys() | {"seed", "num_rounds", "schedule"} == PARAMETERS.keys()
+        assert planned.setting.keys() | {"seed", "num_rounds", *IMPLIED} == PARAMETERS.keys()
         check_parameters(planned.setting | {"seed": 100})
 
 

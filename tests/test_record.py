@@ -17,7 +17,7 @@ from conftest import CHANGED, DEFAULTS, ROOT, names_in, run_notebook, without
 
 import my_utils as mu
 from common import fashion_mnist
-from common.parameters import PARAMETERS
+from common.parameters import IMPLIED, PARAMETERS
 from study import notebooks
 from study.record import (
     GPU_DRIVERS,
@@ -203,7 +203,7 @@ def test_a_record_holds_setting_curves_and_circumstances(run):
     assert re.fullmatch("[0-9a-f]{16}", content.pop("checksum"))
     assert content == {
         "notebook": "figure_4",
-        **without(parameters, "num_rounds", "device", "runs_folder", "schedule"),
+        **without(parameters, "num_rounds", "device", "runs_folder", *IMPLIED),
         "test_accuracy": epochs[-1]["test_accuracy"],
         "train_losses": [epoch["train_loss"] for epoch in epochs],
         "train_accuracies": [epoch["train_accuracy"] for epoch in epochs],

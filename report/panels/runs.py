@@ -7,7 +7,7 @@ import numpy as np
 
 from common import formatting
 from common.curves import compare, describe_curves, plot_curves, styled
-from common.parameters import PARAMETERS
+from common.parameters import IMPLIED, PARAMETERS
 from study.claims import Figure
 
 LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # of earlier runs: more of them nobody could tell apart
@@ -59,7 +59,7 @@ class Run:
 
 def setting_of(figure):
     """Return the values of all controls that make up a figure's setting."""
-    return {"schedule": "constant"} | figure.setting
+    return IMPLIED | figure.setting
 
 
 def named(name, value):

@@ -20,7 +20,8 @@ from study import claims
 
 WITHOUT_CONTROL = ("num_rounds", "num_validation", "runs_folder")  # of no use in a panel
 IN_FRONT = ("learning_rate", "batch_size", "num_epochs", "seed")  # the other controls are folded
-STEPS = {"learning_rate": 0.001, "weight_decay": 0.00001, "dropout": 0.01}  # of the arrows beside a number
+# Of the arrows beside a number.
+STEPS = {"learning_rate": 0.001, "weight_decay": 0.00001, "label_smoothing": 0.1, "dropout": 0.01}
 NUM_SEEDS = 3  # of the button for several
 TRAINING_COST = 3  # time of a batch that is learned from, one that is only looked at being 1
 ONE_AT_A_TIME = threading.Lock()  # held by a training: PyTorch's random numbers come from one generator for all
@@ -253,7 +254,7 @@ class Training:
             self.runs = add_run(self.runs, run)
             self.tell(run, progress)
             try:
-                loss = nn.CrossEntropyLoss()
+                loss = nn.CrossEntropyLoss(label_smoothing=parameters["label_smoothing"])
                 for measures in mu.train_epochs(net, *watched, loss, run.num_epochs, optimizer, scheduler):
                     run.history.append(measures)
                     self.tell(run, progress)
